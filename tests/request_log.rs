@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant as Clock};
 
 use futures::StreamExt;
-use infiniservice::commands::actions::Done;
+use infiniservice::commands::actions::ActionOutcome;
 use infiniservice::commands::audit::Audit;
 use infiniservice::commands::outcome::Outcome;
 use infiniservice::commands::reply::Outbound;
@@ -702,7 +702,8 @@ async fn a_request_that_goes_on_without_its_agent_is_answered_by_the_next_one_wh
     }
     let running = continued.create(&Continued::key("goes on")).unwrap();
     drop(continued.create(&Continued::key("killed")).unwrap());
-    let end = |code| Done::from(Outcome { exit_code: Some(code), ..Outcome::text("said") });
+    let end =
+        |code| ActionOutcome::from(Outcome { exit_code: Some(code), ..Outcome::text("said") });
     let mut file = continued.create(&Continued::key("ended")).unwrap();
     serde_json::to_writer(&mut file, &end(0)).unwrap();
     drop((file, continued.create("of nobody").unwrap(), log));

@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error};
 
-use super::memory::Memory;
+use super::check::{Broken, Check};
 use super::table::table;
 use super::units::{Count, Period, Size};
-use super::validate::{Broken, Check};
 use super::value::{Problem, text, text_or_none};
 use crate::spool;
 
@@ -313,6 +312,31 @@ fn folder<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Erro
         return Err(Problem::new("is not an absolute path", "begin it with a slash").pack());
     }
     Ok(folder)
+}
+
+/// The least ceiling: one line in, one answer out, and some readings.
+pub const CEILING_MIN: u64 = 4 << 20;
+/// The most.
+pub const CEILING_MAX: u64 = 4 << 30;
+
+/// `[memory]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Memory {
+    /// The most bytes that are queued in all, from 4 MiB to 4 GiB.
+    #[serde(deserialize_with = "ceiling")]
+    pub ceiling: Size,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { ceiling: Size::kib(16 * 1024) }
+    }
+}
+
+fn ceiling<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
+    let help = "the least is \"4MiB\", the most \"4GiB\"";
+    Size::within(deserializer, CEILING_MIN..=CEILING_MAX, "is too large", help)
 }
 
 #[cfg(test)]

@@ -8,10 +8,10 @@ use serde::Deserialize;
 use serde::de::Deserializer;
 
 use super::Env;
+use super::check::{Broken, Check, Step};
 use super::rule::{self, rules};
 use super::table::{some_table, table};
 use super::units::{Count, Period, Size};
-use super::validate::{Broken, Check, Step};
 use super::value::{Problem, text, text_or_none};
 use super::write::{Delivery, port_name};
 use crate::commands::authorize::policy::Policy;

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::error::{ConfigError, Place as ErrorPlace, shown};
-use super::load::Loaded;
+use super::loaded::Loaded;
 use super::write::Target;
 use crate::commands::secret::SecretSource;
 use crate::files::is_state_name;

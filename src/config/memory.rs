@@ -1,13 +1,10 @@
-//! `[memory]` of `agent.toml`, and what the files could make the agent hold at worst. Measures nothing.
+//! What the files could make the agent hold in memory at worst. Measures nothing.
 
 use std::fmt;
 
-use serde::Deserialize;
-use serde::de::Deserializer;
-
+use super::error::{ConfigError, Severity};
 use super::limit::{MemoryLimit, NONCE_BYTES};
-use super::load::Loaded;
-use super::units::Size;
+use super::loaded::Loaded;
 use super::write::{Delivery, Target, Write};
 use crate::commands::request_log::{BYTES_KEPT, NONCES_KEPT, REQUESTS_KEPT, SIZE};
 use crate::metrics::READINGS_WAITING;
@@ -16,31 +13,6 @@ use crate::records::read::Read;
 use crate::records::{BATCHES_WAITING, SIDE_FRAMES_WAITING};
 use crate::spool::{CACHE_MAX, Entry, ITEMS_MAX, MEMORY_MAX};
 use crate::wire::MAX_LINE;
-
-/// The least ceiling: one line in, one answer out, and some readings.
-pub const CEILING_MIN: u64 = 4 << 20;
-/// The most.
-pub const CEILING_MAX: u64 = 4 << 30;
-
-/// `[memory]`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Memory {
-    /// The most bytes that are queued in all, from 4 MiB to 4 GiB.
-    #[serde(deserialize_with = "ceiling")]
-    pub ceiling: Size,
-}
-
-impl Default for Memory {
-    fn default() -> Self {
-        Self { ceiling: Size::kib(16 * 1024) }
-    }
-}
-
-fn ceiling<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
-    let help = "the least is \"4MiB\", the most \"4GiB\"";
-    Size::within(deserializer, CEILING_MIN..=CEILING_MAX, "is too large", help)
-}
 
 /// The worst case of memory under the files, besides code and the reading that is being made.
 ///
@@ -132,8 +104,30 @@ impl WorstCase {
     }
 }
 
+/// The warnings about the memory that all files need together.
+pub(super) fn warnings(loaded: &Loaded) -> Vec<ConfigError> {
+    let mut warnings = Vec::new();
+    let (least, ceiling) = (least_ceiling(loaded), loaded.agent.memory.ceiling.bytes());
+    if ceiling < least {
+        let origin = loaded.agent_origin.clone().unwrap_or_else(|| "agent.toml".to_owned());
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        let message = format!(
+            "the ceiling of [memory] is {} MiB, and one batch of each pipeline and one line of the host are {}",
+            mib(ceiling),
+            mib(least)
+        );
+        let help =
+            format!("write ceiling = \"{}MiB\", or make max_line or max_bytes smaller", mib(least));
+        warnings.push(ConfigError {
+            severity: Severity::Warning,
+            ..ConfigError::of_file(origin, message, Some(&help))
+        });
+    }
+    warnings
+}
+
 /// The smallest ceiling under which `loaded` works: a batch of each pipeline and, with a command flow, its longest line.
-pub(super) fn least_ceiling(loaded: &Loaded) -> u64 {
+fn least_ceiling(loaded: &Loaded) -> u64 {
     let real = loaded.pipelines.iter().filter(|pipeline| pipeline.file.generate.is_none());
     let batches: u64 = real.map(|pipeline| pipeline.file.batch.max_bytes.bytes()).sum();
     let line = loaded.commands.as_ref().map(|commands| commands.file.receive().max_line.bytes());

@@ -8,6 +8,7 @@
 //! [`load()`] blocks on files: on a runtime, call it from `spawn_blocking`.
 
 mod load;
+mod loaded;
 mod parse;
 mod syntax;
 mod setting;
@@ -23,6 +24,7 @@ mod commands;
 mod rule;
 mod secret;
 mod agent;
+mod check;
 mod validate;
 mod warnings;
 mod destination;
@@ -43,8 +45,9 @@ pub use crate::metrics::enrich::{
 pub use crate::sinks::{Destination, FileOptions};
 pub use crate::values::{Count, Period, Problem, Size};
 pub use agent::{
-    AgentSettings, HostKind, IdentitySettings, LEVELS_HELP, Log, ReloadSettings, Restart, Runtime,
-    RuntimeKind, Shutdown, SpoolSettings, StateSettings, is_log_level,
+    AgentSettings, CEILING_MAX, CEILING_MIN, HostKind, IdentitySettings, LEVELS_HELP, Log, Memory,
+    ReloadSettings, Restart, Runtime, RuntimeKind, Shutdown, SpoolSettings, StateSettings,
+    is_log_level,
 };
 pub use commands::{Audit, Commands, CommandsFile, Enforce, Execute, Receive, Reply, Verify};
 pub use destination::conflicts;
@@ -54,10 +57,11 @@ pub use limit::MemoryLimit;
 #[cfg(feature = "host")]
 pub use load::load_relay;
 pub use load::{
-    BUILT_IN, DEFAULT_FOLDER, Loaded, Pipeline, inspect, is_built_in, load, load_file, load_tests,
-    load_with, secret_fault, test_files, texts,
+    BUILT_IN, DEFAULT_FOLDER, inspect, is_built_in, load, load_file, load_tests, load_with,
+    secret_fault, test_files, texts,
 };
-pub use memory::{CEILING_MAX, CEILING_MIN, Memory, WorstCase};
+pub use loaded::{Loaded, Pipeline};
+pub use memory::WorstCase;
 pub use pipeline::{Batch, Collect, Generate, PipelineFile, Serialize};
 pub use records::{RecordsFile, SerializeRecords};
 #[cfg(feature = "host")]

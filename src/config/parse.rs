@@ -7,13 +7,13 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::Env;
+use super::check::{Broken, Check, Step};
 use super::error::{ConfigError, Place, Severity};
 use super::explain::{self, Explained};
 use super::interpolate;
 use super::renamed::modernize;
 use super::secret::mask;
 use super::syntax;
-use super::validate::{Broken, Check, Step};
 
 /// The most errors that are reported for one file: later ones may follow from earlier ones.
 const MISTAKES_MAX: usize = 100;

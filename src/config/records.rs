@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::check::{Broken, Check, Step, somewhere_to_write};
 use super::table::{one_or_many, table, tables};
-use super::validate::{Broken, Check, Step, somewhere_to_write};
 use super::value::text_or_none;
 use super::variant::words;
 use super::warnings;

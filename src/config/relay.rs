@@ -12,9 +12,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::Deserializer;
 
+use super::check::{Broken, Check, Step, somewhere_to_write};
 use super::table::{one_or_many, some_table, table};
 use super::units::{Count, Period, Size};
-use super::validate::{Broken, Check, Step, somewhere_to_write};
 use super::value::{Problem, text_or_none};
 use super::write::{Delivery, Target, Write};
 use crate::commands::secret::{Secret, SecretError, SecretSource};

@@ -8,9 +8,9 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use toml::Spanned;
 
+use super::check::{Broken, Step};
 use super::error::{Place, clean, cut};
 use super::explain;
-use super::validate::{Broken, Step};
 use super::value::{Problem, text};
 use crate::commands::actions::plan::Argument;
 use crate::commands::actions::registry::{self, arguments_of};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::load::Pipeline;
+use super::loaded::Pipeline;
 use super::records::RecordsFile;
 use super::write::Target;
 

@@ -9,9 +9,9 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
+use super::check::{Broken, Check, Step};
 use super::table::{one_or_many, tables};
 use super::units::Period;
-use super::validate::{Broken, Check, Step};
 
 /// A file of tests. It names the pipeline, and each test what goes in and what comes out.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

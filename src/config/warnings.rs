@@ -4,11 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::agent::AgentSettings;
-use super::error::{ConfigError, Severity, clean};
-use super::load::Loaded;
-use super::memory::least_ceiling;
+use super::check::{Broken, Step};
+use super::error::clean;
 use super::pipeline::{Batch, PipelineFile};
-use super::validate::{Broken, Step};
 use super::write::{Target, Write};
 use crate::metrics::enrich::{Enrich, NoEffect};
 use crate::metrics::serialize::MAX_FRAME;
@@ -243,26 +241,4 @@ fn unknown_target(target: &str) -> Option<(String, String)> {
         (library, _) if LIBRARIES.contains(&library) => None,
         _ => Some((message, "write \"infiniservice::\" and a module, such as port".to_owned())),
     }
-}
-
-/// The warnings that need all files.
-pub(super) fn of_all(loaded: &Loaded) -> Vec<ConfigError> {
-    let mut warnings = Vec::new();
-    let (least, ceiling) = (least_ceiling(loaded), loaded.agent.memory.ceiling.bytes());
-    if ceiling < least {
-        let origin = loaded.agent_origin.clone().unwrap_or_else(|| "agent.toml".to_owned());
-        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-        let message = format!(
-            "the ceiling of [memory] is {} MiB, and one batch of each pipeline and one line of the host are {}",
-            mib(ceiling),
-            mib(least)
-        );
-        let help =
-            format!("write ceiling = \"{}MiB\", or make max_line or max_bytes smaller", mib(least));
-        warnings.push(ConfigError {
-            severity: Severity::Warning,
-            ..ConfigError::of_file(origin, message, Some(&help))
-        });
-    }
-    warnings
 }

@@ -1,11 +1,23 @@
 //! The first record of a spool, which has a fixed place.
 
+use serde::{Deserialize, Serialize};
+
 use super::record::{self, What};
-use super::scan::Session;
 use crate::record_file::HEAD;
 
 /// The longest first record: its texts are bounded, and no byte of them takes more than six.
 pub(super) const FIRST_MAX: usize = 8 * 1024;
+
+/// The owner of the file, recorded first and at each start of an agent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// The number of the agent's run, increasing.
+    pub run: u64,
+    /// The identity of the machine.
+    pub identity: String,
+    /// The boot id of the machine when the run began.
+    pub boot_id: String,
+}
 
 /// The first record of a file, as far as it is valid, and its length.
 pub(super) enum First {

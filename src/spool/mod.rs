@@ -81,10 +81,11 @@ mod types;
 use crate::record_file::Names;
 
 pub use acks::Acks;
+pub use first::Session;
 pub use message::{DurableMessage, Kind};
 pub use queue::Spool;
 pub use recovery::open;
-pub use scan::{Corruption, Entry, ITEMS_MAX, Scan, Session, body, scan};
+pub use scan::{Corruption, Entry, ITEMS_MAX, Scan, body, scan};
 pub use session_ids::SessionIds;
 pub use sink::DurableSink;
 pub use status::{SpoolStatus, Waiting};

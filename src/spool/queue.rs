@@ -6,9 +6,10 @@ use std::io;
 
 use tokio::time::Instant;
 
+use super::first::Session;
 use super::message::{DurableMessage, Kind};
 use super::record::BODY_MAX;
-use super::scan::{self, Entry, Session};
+use super::scan::{self, Entry};
 use super::session_ids::SessionIds;
 use super::types::{CACHE_MAX, Losses, State, Tombstone};
 use crate::model::Frame;

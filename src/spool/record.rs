@@ -18,7 +18,7 @@ pub(super) type Head = record_file::Head<What>;
 /// The kinds of record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum What {
-    /// A run of an agent began. The number is that of the next item, the body a [`Session`](super::scan::Session).
+    /// A run of an agent began. The number is that of the next item, the body a [`Session`](super::first::Session).
     Session,
     /// The host acknowledged every item up to the number.
     Read,

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
 use super::NAMES;
+use super::first::Session;
 use super::queue::Spool;
-use super::scan::{self, Entry, Scan, Session};
+use super::scan::{self, Entry, Scan};
 use super::session_ids::SessionIds;
 use super::types::{Losses, Opened, SIZE_MAX, SIZE_MIN, Settings, State};
 use crate::files::StateFolder;

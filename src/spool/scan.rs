@@ -3,10 +3,9 @@
 use std::collections::VecDeque;
 use std::io;
 
-use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::first::{FIRST_MAX, First};
+use super::first::{FIRST_MAX, First, Session};
 use super::message::{DurableMessage, Kind};
 use super::record::{self, Head, MAGIC, What};
 use crate::record_file::{CHUNK, HEAD, Reader, Storage};
@@ -51,17 +50,6 @@ impl Entry {
     pub(super) fn record(&self) -> u64 {
         HEAD as u64 + u64::from(self.length)
     }
-}
-
-/// The owner of the file, recorded first and at each start of an agent.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Session {
-    /// The number of the agent's run, increasing.
-    pub run: u64,
-    /// The identity of the machine.
-    pub identity: String,
-    /// The boot id of the machine when the run began.
-    pub boot_id: String,
 }
 
 /// A corruption, and its extent.

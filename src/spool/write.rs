@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
+use super::first::Session;
 use super::queue::Spool;
 use super::record::{self, MAGIC, What};
-use super::scan::{self, Entry, Session};
+use super::scan::{self, Entry};
 use crate::model::Frame;
 use crate::record_file::{HEAD, Storage, append_all};
 use crate::sinks::why;

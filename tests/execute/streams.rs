@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
-use infiniservice::commands::actions::{Afterwards, Done};
+use infiniservice::commands::actions::{ActionOutcome, Afterwards};
 use infiniservice::commands::authorize::{
     Authorization, Authorize, AuthorizedMessage, CurrentPolicy,
 };
@@ -155,7 +155,7 @@ impl Executor for Stuck {
         _: RequestKind,
         _: Instant,
         output: &'a ProgramOutput,
-    ) -> BoxFuture<'a, Option<Done>> {
+    ) -> BoxFuture<'a, Option<ActionOutcome>> {
         output.begin(8);
         output.push(OutputStream::Stdout, 0, b"so far, and more");
         std::future::pending().boxed()

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use infiniservice::commands::actions::{Afterwards, Done};
+use infiniservice::commands::actions::{ActionOutcome, Afterwards};
 use infiniservice::commands::execute::executor::Executor;
 use infiniservice::commands::outcome::Outcome;
 use infiniservice::commands::process::ProgramOutput;
@@ -73,7 +73,7 @@ impl Executor for Machine {
         request: RequestKind,
         deadline: Instant,
         _: &'a ProgramOutput,
-    ) -> BoxFuture<'a, Option<Done>> {
+    ) -> BoxFuture<'a, Option<ActionOutcome>> {
         let known = Arc::clone(&self.0);
         let done = async move {
             let (text, is_script) = match request {
@@ -81,24 +81,24 @@ impl Executor for Machine {
                 RequestKind::Script(script) => (script.content, true),
                 RequestKind::Action(_) => {
                     let outcome = Outcome::data(json!({"simulated": true}));
-                    return Done { outcome, afterwards: None };
+                    return ActionOutcome { outcome, afterwards: None };
                 }
             };
             let Some(behaviour) = Behaviour::of(&text) else {
                 let outcome = Outcome::failed("it says nothing that is understood here");
-                return Done { outcome, afterwards: None };
+                return ActionOutcome { outcome, afterwards: None };
             };
             known.lock().began(behaviour.number, is_script);
             let ends = Instant::now() + Duration::from_millis(behaviour.takes_ms);
             if ends > deadline && !behaviour.is_stubborn {
                 sleep_until(deadline).await;
                 let outcome = Outcome::failed("its time was over");
-                return Done { outcome, afterwards: None };
+                return ActionOutcome { outcome, afterwards: None };
             }
             sleep(Duration::from_millis(behaviour.takes_ms)).await;
             assert!(!behaviour.panics, "{PANIC}");
             let outcome = Outcome::text("x".repeat(behaviour.says));
-            Done { outcome, afterwards: None }
+            ActionOutcome { outcome, afterwards: None }
         };
         done.map(Some).boxed()
     }

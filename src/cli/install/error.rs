@@ -7,7 +7,7 @@ use std::process::ExitStatus;
 use thiserror::Error;
 
 use super::PATIENCE;
-use super::tree::RECORD;
+use super::RECORD;
 use crate::sinks::why;
 
 /// Why `install` or `uninstall` stops. Its text says what to do, where people can do something.

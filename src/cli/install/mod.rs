@@ -22,6 +22,8 @@ use crate::config::DEFAULT_FOLDER;
 
 /// Where the unit has the executable.
 const PROGRAM: &str = "/opt/infiniservice/infiniservice";
+/// The record, one line each: the SHA-256 of a file and its path, or `-` and a folder that was made.
+const RECORD: &str = "/opt/infiniservice/installed";
 const UNIT: &str = "/etc/systemd/system/infiniservice.service";
 /// What `systemctl edit` adds to the unit.
 const DROP_INS: &str = "/etc/systemd/system/infiniservice.service.d";
@@ -435,7 +437,7 @@ mod tests {
         for record in ["- /../etc/passwd\n", "nonsense\n", "- etc\n"] {
             let lab = Lab::new();
             lab.install("program");
-            fs::write(lab.at(tree::RECORD), record).unwrap();
+            fs::write(lab.at(RECORD), record).unwrap();
             let before = lab.all();
             assert_ne!(
                 Install { place: lab.place(false) }.install("program".into()),

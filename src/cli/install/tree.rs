@@ -11,12 +11,11 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::RECORD;
 use super::error::InstallError;
 use crate::files::replace;
 use crate::values::hex;
 
-/// The record, one line each: the SHA-256 of a file and its path, or `-` and a folder that was made.
-pub(super) const RECORD: &str = "/opt/infiniservice/installed";
 /// Of the record that are read; it has a dozen lines.
 const RECORD_MAX: u64 = 64 << 10;
 /// In place of the hash of a folder.

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::page::Name;
 use super::plan::{Argument, Effect, Plan};
 use super::root::Root;
-use super::{ActionError, Context, Done};
+use super::{ActionError, ActionOutcome, Context};
 use crate::commands::argument::ArgumentError;
 use crate::commands::outcome::Outcome;
 use crate::wire::inbound::Arguments;
@@ -70,7 +70,7 @@ pub trait Action: Debug + PartialEq + Send + Sync + Sized + 'static {
     }
 
     /// Does it, by the deadline of `cx`. Its answer may be of any length: [`perform`](super::perform) shortens it.
-    fn run(&self, cx: &Context) -> impl Future<Output = Done> + Send;
+    fn run(&self, cx: &Context) -> impl Future<Output = ActionOutcome> + Send;
 }
 
 /// What [`Action::side_effects`] finds.
@@ -160,7 +160,7 @@ impl ActionRequest {
     }
 
     /// See [`Action::run`].
-    pub(super) fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Done> {
+    pub(super) fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, ActionOutcome> {
         self.action.run(cx)
     }
 }
@@ -195,7 +195,7 @@ trait Requested: Any + Debug + Send + Sync {
     fn plan(&self) -> Plan;
     fn programs(&self, place: &Root) -> Option<Vec<Vec<String>>>;
     fn side_effects<'a>(&'a self, cx: &'a Context) -> SideEffects<'a>;
-    fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Done>;
+    fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, ActionOutcome>;
     fn is_same(&self, other: &dyn Requested) -> bool;
 }
 
@@ -220,7 +220,7 @@ impl<A: Action> Requested for A {
         Action::side_effects(self, cx)
     }
 
-    fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, Done> {
+    fn run<'a>(&'a self, cx: &'a Context) -> BoxFuture<'a, ActionOutcome> {
         Action::run(self, cx).boxed()
     }
 
@@ -269,7 +269,7 @@ impl Requested for Declined {
         future::ready(Ok(Vec::new())).boxed()
     }
 
-    fn run<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Done> {
+    fn run<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, ActionOutcome> {
         let name = self.name;
         let outcome = match self.why {
             Refused::Incomplete(why) => Outcome::refused(format!("{name}: {why}")),

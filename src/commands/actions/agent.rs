@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use super::action::{Action, Refused, Unfit};
 use super::page::{Missing, Name, json as parameter, text};
 use super::plan::Plan;
-use super::{Context, Done, blocking};
+use super::{ActionOutcome, Context, blocking};
 use crate::commands::outcome::Outcome;
 use crate::pipeline::tap::TapReader;
 
@@ -101,7 +101,7 @@ impl Action for AgentStatus {
         Plan::reads("reads the agent's own counters; runs no program")
     }
 
-    async fn run(&self, cx: &Context) -> Done {
+    async fn run(&self, cx: &Context) -> ActionOutcome {
         let Some(report) = cx.agent.clone() else { return Outcome::failed(NONE).into() };
         let status = blocking(cx.deadline, "the agent's status", move || report.status()).await;
         match status {
@@ -169,7 +169,7 @@ impl Action for AgentTap {
         Plan::reads("looks at what passes through a pipeline, metrics or records; runs no program")
     }
 
-    async fn run(&self, cx: &Context) -> Done {
+    async fn run(&self, cx: &Context) -> ActionOutcome {
         let Some(report) = &cx.agent else { return Outcome::failed(NONE).into() };
         let looked = report.look(&self.stage, self.pipeline.as_deref(), self.lines);
         let (stage, mut reader) = match looked {

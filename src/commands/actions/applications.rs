@@ -12,7 +12,7 @@ use super::packages::PackageError;
 use super::packages::{self, Operation, Package, PackageManager, Root};
 use super::page::Name;
 use super::plan::{Argument, Plan};
-use super::{Context, Done};
+use super::{ActionOutcome, Context};
 use crate::commands::argument::PackageName;
 use crate::commands::outcome::Outcome;
 use crate::model::Iso8601;
@@ -72,7 +72,7 @@ impl Action for GetInstalledApplicationsWMI {
         packages::would_run(place, Operation::List)
     }
 
-    async fn run(&self, cx: &Context) -> Done {
+    async fn run(&self, cx: &Context) -> ActionOutcome {
         installed_in(&Root::machine(), cx).await.into()
     }
 }
@@ -116,7 +116,7 @@ impl Action for GetApplicationDetails {
         Plan::reads(does).with(Argument::Package, self.0.as_str())
     }
 
-    async fn run(&self, cx: &Context) -> Done {
+    async fn run(&self, cx: &Context) -> ActionOutcome {
         details_in(&Root::machine(), cx, &self.0).await.into()
     }
 }
@@ -147,7 +147,7 @@ impl Action for CheckApplicationUpdates {
         packages::would_run(place, Operation::CheckSizes)
     }
 
-    async fn run(&self, cx: &Context) -> Done {
+    async fn run(&self, cx: &Context) -> ActionOutcome {
         updates_in(&Root::machine(), cx).await.into()
     }
 }

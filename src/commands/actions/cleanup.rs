@@ -14,7 +14,7 @@ use super::action::{Action, Unfit};
 use super::packages::{self, Operation, Root};
 use super::page::{Missing, Name, json as parameter};
 use super::plan::{Argument, Plan};
-use super::{Context, Done};
+use super::{ActionOutcome, Context};
 use crate::commands::argument::{ArgumentError, plain_name};
 use crate::commands::outcome::Outcome;
 
@@ -107,7 +107,7 @@ impl Action for DiskCleanup {
         }
     }
 
-    async fn run(&self, cx: &Context) -> Done {
+    async fn run(&self, cx: &Context) -> ActionOutcome {
         run_in(&Root::machine(), cx, &self.targets, SystemTime::now()).await.into()
     }
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::action::{Action, Refused, Unfit};
 use super::page::{Missing, Name, json as parameter, text};
 use super::plan::{Effect, Part, Plan};
-use super::{Afterwards, Context, Done, blocking, find_program};
+use super::{ActionOutcome, Afterwards, Context, blocking, find_program};
 use crate::commands::argument::{Account, ArgumentError, ComputerName, DomainName};
 use crate::commands::outcome::Outcome;
 use crate::commands::process::Program;
@@ -121,7 +121,7 @@ impl Action for JoinDomain {
         Plan::changes(does).also(self.restart_after.then(|| Effect::restart(Part::SideEffect)))
     }
 
-    async fn run(&self, cx: &Context) -> Done {
+    async fn run(&self, cx: &Context) -> ActionOutcome {
         let found = blocking(cx.deadline, "looking for realm", || find_program("realm")).await;
         match found {
             Ok(Some(realm)) => {
@@ -146,7 +146,7 @@ fn words(join: &JoinDomain) -> Vec<String> {
     words
 }
 
-async fn join_by(cx: &Context, join: &JoinDomain, mut program: Program) -> Done {
+async fn join_by(cx: &Context, join: &JoinDomain, mut program: Program) -> ActionOutcome {
     program.input = [join.password.expose(), b"\n"].concat();
     let mut outcome = match cx.runner.run(program).await {
         Ok(finished) => Outcome::from(finished),
@@ -172,7 +172,7 @@ async fn join_by(cx: &Context, join: &JoinDomain, mut program: Program) -> Done 
         "restart_after": join.restart_after,
     }));
     let afterwards = join.restart_after.then_some(Afterwards::Reboot { force: false });
-    Done { outcome, afterwards }
+    ActionOutcome { outcome, afterwards }
 }
 
 #[cfg(test)]
@@ -195,7 +195,7 @@ mod tests {
     }
 
     /// A `realm` that writes down its arguments, its environment and what it reads, and ends with `code`.
-    async fn joined(code: u8) -> (Done, String, String) {
+    async fn joined(code: u8) -> (ActionOutcome, String, String) {
         let folder = tempfile::tempdir().unwrap();
         let (realm, at) = (folder.path().join("realm"), folder.path().display());
         let script = format!(

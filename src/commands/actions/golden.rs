@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout_at};
 use super::action::{Action, Refused, Unfit};
 use super::page::{Missing, Name, json as parameter, text};
 use super::plan::{Effect, Part, Plan};
-use super::{ActionError, Afterwards, Context, Done};
+use super::{ActionError, ActionOutcome, Afterwards, Context};
 use crate::commands::argument::{ArgumentError, shown};
 use crate::commands::outcome::Outcome;
 use crate::files::StateFolder;
@@ -96,10 +96,10 @@ impl Action for PrepareGoldenImage {
             .also(self.shutdown_after.then(|| Effect::restart(Part::SideEffect)))
     }
 
-    async fn run(&self, cx: &Context) -> Done {
+    async fn run(&self, cx: &Context) -> ActionOutcome {
         let outcome = prepare_in(Path::new("/"), cx, self, cx.state.as_deref()).await;
         let off = outcome.success && self.shutdown_after;
-        Done { outcome, afterwards: off.then_some(Afterwards::PowerOff) }
+        ActionOutcome { outcome, afterwards: off.then_some(Afterwards::PowerOff) }
     }
 }
 

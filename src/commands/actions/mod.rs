@@ -67,7 +67,7 @@ pub struct Context {
 
 /// What came of an action, and what is to follow once the host has the answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Done {
+pub struct ActionOutcome {
     /// The answer.
     pub outcome: Outcome,
     /// What must not happen before the answer has left.
@@ -86,7 +86,7 @@ pub enum Afterwards {
     PowerOff,
 }
 
-impl From<Outcome> for Done {
+impl From<Outcome> for ActionOutcome {
     fn from(outcome: Outcome) -> Self {
         Self { outcome, afterwards: None }
     }
@@ -95,7 +95,7 @@ impl From<Outcome> for Done {
 /// Does one action. Never panics on what the machine says, and fills in how long it took.
 ///
 /// Its answer is short enough for the host: [`LINE_MAX`]. It ends by the deadline, or as soon after it as a program that the deadline ended can be told of.
-pub async fn perform(action: &ActionRequest, cx: &Context) -> Done {
+pub async fn perform(action: &ActionRequest, cx: &Context) -> ActionOutcome {
     let started = Instant::now();
     let mut done = action.run(cx).await;
     truncate::shorten(&mut done.outcome);

@@ -4,7 +4,7 @@
 use super::action::{Action, NoArguments, Unfit};
 use super::page::{Missing, Name, json, text};
 use super::plan::Plan;
-use super::{Context, Done};
+use super::{ActionOutcome, Context};
 use crate::commands::argument::ArgumentError;
 
 /// What is not built. There is no value of it: its names say why.
@@ -71,7 +71,7 @@ impl Action for NotBuilt {
         match *self {}
     }
 
-    async fn run(&self, _: &Context) -> Done {
+    async fn run(&self, _: &Context) -> ActionOutcome {
         match *self {}
     }
 }

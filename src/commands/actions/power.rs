@@ -12,7 +12,7 @@ use super::ActionError;
 use super::action::{Action, Unfit};
 use super::page::{Missing, Name, json as parameter};
 use super::plan::Plan;
-use super::{Afterwards, Context, Done, blocking, find_program, program};
+use super::{ActionOutcome, Afterwards, Context, blocking, find_program, program};
 use crate::commands::outcome::Outcome;
 use crate::commands::process::{Exit, Finished, ProcessError, Program, Runner};
 use crate::commands::systemd;
@@ -63,7 +63,7 @@ impl Action for RebootSystem {
         Plan::changes(does).force(self.force)
     }
 
-    async fn run(&self, cx: &Context) -> Done {
+    async fn run(&self, cx: &Context) -> ActionOutcome {
         let force = self.force;
         let found = blocking(cx.deadline, "looking for a program that restarts", move || {
             ways(force, systemd::is_running()).iter().any(|way| find_program(way[0]).is_some())
@@ -72,7 +72,7 @@ impl Action for RebootSystem {
             Ok(true) => {
                 let mut outcome = Outcome::text("the machine restarts in a few seconds");
                 outcome.data = Some(json!({ "rebooting": true, "force": force }));
-                Done { outcome, afterwards: Some(Afterwards::Reboot { force }) }
+                ActionOutcome { outcome, afterwards: Some(Afterwards::Reboot { force }) }
             }
             Ok(false) => Outcome::failed(
                 "there is no program that restarts this machine (systemctl, shutdown, reboot)",

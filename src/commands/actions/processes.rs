@@ -10,7 +10,7 @@ use super::ActionError;
 use super::action::{Action, Unfit};
 use super::page::{Missing, Name, json as parameter, text};
 use super::plan::{Argument, Plan};
-use super::{Context, Done, blocking, kill as ending, sample, users};
+use super::{ActionOutcome, Context, blocking, kill as ending, sample, users};
 use crate::commands::argument::{ArgumentError, shown};
 use crate::commands::outcome::Outcome;
 use crate::metrics::collect::{Collector, ProcessesCollector, ProcessesOptions};
@@ -65,7 +65,7 @@ impl Action for ProcessList {
         Plan::reads(MEASURES)
     }
 
-    async fn run(&self, cx: &Context) -> Done {
+    async fn run(&self, cx: &Context) -> ActionOutcome {
         told(cx, keep(self.limit, LIST), Rank::Cpu).await.into()
     }
 }
@@ -107,7 +107,7 @@ impl Action for ProcessTop {
         Plan::reads(MEASURES)
     }
 
-    async fn run(&self, cx: &Context) -> Done {
+    async fn run(&self, cx: &Context) -> ActionOutcome {
         told(cx, keep(self.limit, TOP), self.by).await.into()
     }
 }
@@ -162,7 +162,7 @@ impl Action for ProcessKill {
             .force(force)
     }
 
-    async fn run(&self, cx: &Context) -> Done {
+    async fn run(&self, cx: &Context) -> ActionOutcome {
         let (pid, force, deadline) = (self.pid, self.force, cx.deadline);
         let killed = blocking(cx.deadline, "ending the process", move || {
             ending::end(pid, force, std::process::id(), deadline)

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::action::{Action, NoArguments, Unfit};
 use super::page::Name;
 use super::plan::Plan;
-use super::{Context, Done, sample};
+use super::{ActionOutcome, Context, sample};
 use crate::commands::outcome::Outcome;
 use crate::metrics::collect::*;
 use crate::model::{Rank, SystemMetrics};
@@ -46,7 +46,7 @@ impl Action for CheckResourceOptimization {
         Plan::reads("measures for three seconds; runs no program, changes nothing")
     }
 
-    async fn run(&self, cx: &Context) -> Done {
+    async fn run(&self, cx: &Context) -> ActionOutcome {
         let processes =
             ProcessesOptions { keep: PROCESSES, by: Rank::Cpu, command_line: cx.command_line };
         let collectors: Vec<Box<dyn Collector>> = vec![

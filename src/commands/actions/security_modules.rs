@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::action::{Action, NoArguments, Unfit};
 use super::page::Name;
 use super::plan::Plan;
-use super::{Context, Done, blocking};
+use super::{ActionOutcome, Context, blocking};
 use crate::commands::outcome::Outcome;
 
 /// `{modules: […], selinux: "enforcing" | "permissive" | null, apparmor: true | false}`: the modules in the order in
@@ -32,7 +32,7 @@ impl Action for CheckSecurityModules {
         Plan::reads("reads /sys; runs no program")
     }
 
-    async fn run(&self, cx: &Context) -> Done {
+    async fn run(&self, cx: &Context) -> ActionOutcome {
         let told = blocking(cx.deadline, "reading /sys", || told(Path::new("/")));
         told.await.map_or_else(Outcome::failed, Outcome::data).into()
     }

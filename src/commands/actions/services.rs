@@ -10,7 +10,7 @@ use super::ActionError;
 use super::action::{Action, NoArguments, Refused, SideEffects, Unfit};
 use super::page::{Missing, Name, text};
 use super::plan::{Argument, Effect, Part, Plan, Value as Seen};
-use super::{Context, Done, find_program, systemctl};
+use super::{ActionOutcome, Context, find_program, systemctl};
 use crate::commands::argument::{ArgumentError, ServiceName, shown, unit_of};
 use crate::commands::outcome::Outcome;
 pub use crate::commands::systemd::ServiceOperation;
@@ -42,7 +42,7 @@ impl Action for ServiceList {
         Plan::reads("asks systemd; runs no program where its D-Bus answers, else systemctl")
     }
 
-    async fn run(&self, cx: &Context) -> Done {
+    async fn run(&self, cx: &Context) -> ActionOutcome {
         let listed = match reach(cx).await {
             Ok(Way::Bus(bus)) => {
                 let units = bus.units(&[], &["*.service"]).await;
@@ -135,7 +135,7 @@ impl Action for ServiceControl {
         side_effects(cx, &self.service, self.operation).boxed()
     }
 
-    async fn run(&self, cx: &Context) -> Done {
+    async fn run(&self, cx: &Context) -> ActionOutcome {
         control(cx, &self.service, self.operation).await.into()
     }
 }

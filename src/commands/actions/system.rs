@@ -8,7 +8,7 @@ use super::ActionError;
 use super::action::{Action, NoArguments, Unfit};
 use super::page::Name;
 use super::plan::Plan;
-use super::{Context, Done, blocking, find_program, sample};
+use super::{ActionOutcome, Context, blocking, find_program, sample};
 use crate::commands::outcome::Outcome;
 use crate::metrics::collect::{Collector, HostCollector, MemoryCollector, Release};
 use crate::model::{Host, Iso8601, SystemMetrics};
@@ -36,7 +36,7 @@ impl Action for SystemInfo {
         Plan::reads("reads what system this is; runs no program")
     }
 
-    async fn run(&self, cx: &Context) -> Done {
+    async fn run(&self, cx: &Context) -> ActionOutcome {
         facts(cx).await.map_or_else(Outcome::failed, Outcome::data).into()
     }
 }
@@ -66,7 +66,7 @@ impl Action for OsInfo {
         )
     }
 
-    async fn run(&self, cx: &Context) -> Done {
+    async fn run(&self, cx: &Context) -> ActionOutcome {
         let managers = blocking(cx.deadline, "looking for package managers", || {
             let found = MANAGERS.iter().filter(|(_, program)| find_program(program).is_some());
             found.map(|(name, _)| *name).collect::<Vec<_>>()

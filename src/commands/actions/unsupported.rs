@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::action::{Action, NoArguments, Unfit};
 use super::page::Name;
 use super::plan::Plan;
-use super::{Context, Done};
+use super::{ActionOutcome, Context};
 use crate::commands::outcome::Outcome;
 
 /// Answers with success, `supported: false`, and lists and counts that are empty because nothing was looked at.
@@ -47,7 +47,7 @@ impl Action for OtherSystem {
         Plan::reads("answers that this is not for Linux; runs no program")
     }
 
-    async fn run(&self, _: &Context) -> Done {
+    async fn run(&self, _: &Context) -> ActionOutcome {
         unsupported(self.0).into()
     }
 }

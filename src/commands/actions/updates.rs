@@ -15,7 +15,7 @@ use super::packages::{
 };
 use super::page::{Missing, Name, text};
 use super::plan::{Argument, Effect, Plan, Value as Seen};
-use super::{Context, Done};
+use super::{ActionOutcome, Context};
 use crate::commands::argument::PackageName;
 use crate::commands::outcome::Outcome;
 use crate::commands::process::{Exit, Program};
@@ -68,7 +68,7 @@ impl Action for CheckLinuxUpdates {
         packages::would_run(place, Operation::Check)
     }
 
-    async fn run(&self, cx: &Context) -> Done {
+    async fn run(&self, cx: &Context) -> ActionOutcome {
         check_in(&Root::machine(), cx).await.into()
     }
 }
@@ -116,7 +116,7 @@ impl Action for UpdateSystemSoftware {
         packages::side_effects(cx, self.operation()).boxed()
     }
 
-    async fn run(&self, cx: &Context) -> Done {
+    async fn run(&self, cx: &Context) -> ActionOutcome {
         upgrade_in(&Root::machine(), cx, self.0.as_ref()).await.into()
     }
 }
@@ -150,7 +150,7 @@ impl Action for GetUpdateHistory {
         packages::would_run(place, Operation::History)
     }
 
-    async fn run(&self, cx: &Context) -> Done {
+    async fn run(&self, cx: &Context) -> ActionOutcome {
         history_in(&Root::machine(), cx).await.into()
     }
 }

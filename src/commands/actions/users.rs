@@ -6,7 +6,7 @@ use super::ActionError;
 use super::action::{Action, NoArguments, Unfit};
 use super::page::Name;
 use super::plan::Plan;
-use super::{Context, Done, blocking};
+use super::{ActionOutcome, Context, blocking};
 use crate::commands::outcome::Outcome;
 
 /// `{users: [{name, uid, gid, full_name, home, shell, can_log_in}], count}`: root, and every account with an id
@@ -32,7 +32,7 @@ impl Action for UserList {
         Plan::reads("reads /etc/passwd and /etc/login.defs; runs no program")
     }
 
-    async fn run(&self, cx: &Context) -> Done {
+    async fn run(&self, cx: &Context) -> ActionOutcome {
         let read = blocking(cx.deadline, "reading /etc/passwd", || {
             let passwd = std::fs::read("/etc/passwd").map_err(|error| ActionError::File {
                 verb: "read",

@@ -5,7 +5,7 @@ use futures::future::BoxFuture;
 use tokio::time::Instant;
 
 use crate::commands::actions::plan::Effect;
-use crate::commands::actions::{Afterwards, Done, power};
+use crate::commands::actions::{ActionOutcome, Afterwards, power};
 use crate::commands::authorize::CurrentPolicy;
 use crate::commands::authorize::policy::{Decision, Policy};
 use crate::commands::execute::machine::{Judge, Machine};
@@ -25,7 +25,7 @@ pub trait Executor: Send + Sync + 'static {
         request: RequestKind,
         deadline: Instant,
         output: &'a ProgramOutput,
-    ) -> BoxFuture<'a, Option<Done>>;
+    ) -> BoxFuture<'a, Option<ActionOutcome>>;
 
     /// Runs the action that follows a reply, once the reply has been sent.
     fn afterwards(&self, afterwards: Afterwards) -> BoxFuture<'_, ()>;
@@ -53,7 +53,7 @@ impl Executor for LocalExecutor {
         request: RequestKind,
         deadline: Instant,
         output: &'a ProgramOutput,
-    ) -> BoxFuture<'a, Option<Done>> {
+    ) -> BoxFuture<'a, Option<ActionOutcome>> {
         let policy = self.current_policy.policy().filter(|policy| policy.has_limits());
         let judge = policy.map(|policy| -> Judge<'a> {
             Box::new(move |effects| std::future::ready(denial(&policy, &effects)).boxed())

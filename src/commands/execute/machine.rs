@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::commands::actions::agent::SharedReport;
 use crate::commands::actions::plan::Effect;
-use crate::commands::actions::{self, ActionRequest, Context, Done};
+use crate::commands::actions::{self, ActionOutcome, ActionRequest, Context};
 use crate::commands::outcome::Outcome;
 use crate::commands::process::{self, Prepared, ProcessError, Program, ProgramOutput, Runner};
 use crate::commands::request::RequestKind;
@@ -42,7 +42,7 @@ impl Machine {
         deadline: Instant,
         output: &ProgramOutput,
         judge: Option<Judge<'_>>,
-    ) -> Done {
+    ) -> ActionOutcome {
         let (runner, notes) = self.runner.with_warnings();
         let detach = request.detach();
         let run = |prepared: Prepared| run(prepared, detach, &runner, output);

@@ -17,7 +17,7 @@ use futures::stream::{self, BoxStream, StreamExt};
 use thiserror::Error;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::commands::actions::{Afterwards, Done};
+use crate::commands::actions::{ActionOutcome, Afterwards};
 use crate::commands::audit::Audit;
 use crate::commands::authorize::{Authorization, AuthorizedMessage, CurrentPolicy, Denial, Permit};
 use crate::commands::execute::executor::Executor;
@@ -275,7 +275,7 @@ impl Execute {
         let output = ProgramOutput::default();
         let done = self.executor.execute(&request.id, request.kind, ends_by, &output);
         let done = timeout_at(answered_by, done).await;
-        let Done { mut outcome, afterwards } =
+        let ActionOutcome { mut outcome, afterwards } =
             done.unwrap_or_else(|_| Some(Outcome::late(&output).into()))?;
         outcome.took = started.elapsed();
         drop(held);

@@ -10,7 +10,7 @@ use std::io::{self, Read};
 use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 
-use crate::commands::actions::Done;
+use crate::commands::actions::ActionOutcome;
 use crate::files::StateFolder;
 use crate::values::hex;
 
@@ -25,11 +25,11 @@ pub struct Continued(StateFolder);
 
 /// What is known of a request that an earlier agent began.
 #[derive(Debug)]
-pub enum Found {
+pub enum EarlierRun {
     /// It still runs.
     Runs,
     /// It has ended so.
-    Ended(Box<Done>),
+    Ended(Box<ActionOutcome>),
     /// Nothing: it ran elsewhere, or its process was killed.
     Nothing,
 }
@@ -61,16 +61,16 @@ impl Continued {
     }
 
     /// Looks at the file of a request.
-    pub fn look(&self, key: &str) -> Found {
-        let Ok(file) = self.0.open_file(key, OFlags::RDONLY) else { return Found::Nothing };
+    pub fn look(&self, key: &str) -> EarlierRun {
+        let Ok(file) = self.0.open_file(key, OFlags::RDONLY) else { return EarlierRun::Nothing };
         if matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)) {
-            return Found::Runs;
+            return EarlierRun::Runs;
         }
         let mut text = Vec::new();
         let read = file.take(END_BYTES_MAX).read_to_end(&mut text);
         match read.map(|_| serde_json::from_slice(&text)) {
-            Ok(Ok(done)) => Found::Ended(Box::new(done)),
-            _ => Found::Nothing,
+            Ok(Ok(done)) => EarlierRun::Ended(Box::new(done)),
+            _ => EarlierRun::Nothing,
         }
     }
 
@@ -85,7 +85,7 @@ impl Continued {
         let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
         let (wanted, others): (Vec<_>, Vec<_>) = names.partition(|name| is_wanted(name));
         for name in others {
-            if !matches!(self.look(&name), Found::Runs) {
+            if !matches!(self.look(&name), EarlierRun::Runs) {
                 self.remove(&name);
             }
         }
@@ -106,22 +106,23 @@ mod tests {
         let continued = Continued::of(&StateFolder::at(folder.path()));
         let key = Continued::key("../../etc/passwd");
         assert_eq!((key.len(), key.contains('/')), (16, false));
-        assert!(matches!(continued.look(&key), Found::Nothing));
+        assert!(matches!(continued.look(&key), EarlierRun::Nothing));
         let mut file = continued.create(&key).unwrap();
-        assert!(matches!(continued.look(&key), Found::Runs));
+        assert!(matches!(continued.look(&key), EarlierRun::Runs));
         assert_eq!(continued.create(&key).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         assert_eq!(continued.keys(|_| false), Vec::<String>::new());
-        assert!(matches!(continued.look(&key), Found::Runs), "what runs is not removed");
-        let done = Done::from(Outcome { exit_code: Some(0), ..Outcome::text("a\u{0}\u{FFFD}b") });
+        assert!(matches!(continued.look(&key), EarlierRun::Runs), "what runs is not removed");
+        let done =
+            ActionOutcome::from(Outcome { exit_code: Some(0), ..Outcome::text("a\u{0}\u{FFFD}b") });
         file.write_all(&serde_json::to_vec(&done).unwrap()).unwrap();
         drop(file);
-        let Found::Ended(found) = continued.look(&key) else { panic!("it has ended") };
+        let EarlierRun::Ended(found) = continued.look(&key) else { panic!("it has ended") };
         assert_eq!(*found, done);
         assert_eq!(continued.keys(|name| name == key), std::slice::from_ref(&key));
         assert!(continued.keys(|_| false).is_empty());
-        assert!(matches!(continued.look(&key), Found::Nothing), "nobody waits for it");
+        assert!(matches!(continued.look(&key), EarlierRun::Nothing), "nobody waits for it");
         // A process that was killed while it wrote has told nothing.
         continued.create(&key).unwrap().write_all(b"{\"outcome\":").unwrap();
-        assert!(matches!(continued.look(&key), Found::Nothing));
+        assert!(matches!(continued.look(&key), EarlierRun::Nothing));
     }
 }

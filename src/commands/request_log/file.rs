@@ -26,7 +26,7 @@ const READ_MAX: u64 = 4 * SIZE;
 
 /// What reading the file has shown.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct ReadReport {
     /// Records that can be used.
     pub records: u64,
     /// What is wrong with it, as the end of a sentence: something may be missing.
@@ -51,7 +51,7 @@ impl Disk {
     pub(super) fn open(
         storage: io::Result<Box<dyn Storage>>,
         take: impl FnMut(Event),
-    ) -> (Self, Found) {
+    ) -> (Self, ReadReport) {
         let opened = storage.map_err(Unusable::Open).and_then(|mut storage| {
             let found = read(&mut *storage, take).map_err(Unusable::Read)?;
             if let Some(wrong) = &found.wrong {
@@ -72,7 +72,10 @@ impl Disk {
             }
             Err(trouble) => {
                 tracing::error!(%trouble, "the request log cannot be used; it is in memory only");
-                (Self { unusable: Some(Arc::new(trouble)), ..Self::default() }, Found::default())
+                (
+                    Self { unusable: Some(Arc::new(trouble)), ..Self::default() },
+                    ReadReport::default(),
+                )
             }
         }
     }
@@ -106,9 +109,9 @@ impl Disk {
 ///
 /// # Errors
 /// The disk does not give it back: that says nothing about the file.
-fn read(storage: &mut dyn Storage, mut take: impl FnMut(Event)) -> io::Result<Found> {
+fn read(storage: &mut dyn Storage, mut take: impl FnMut(Event)) -> io::Result<ReadReport> {
     let length = storage.length()?;
-    let mut found = Found { length, ..Found::default() };
+    let mut found = ReadReport { length, ..ReadReport::default() };
     let mut reader = Reader::on(storage);
     // The first that is wrong, and where; the last record, and whether it is cut short.
     let (mut first, mut last, mut is_cut) = (None, 0, false);

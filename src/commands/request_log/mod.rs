@@ -65,7 +65,7 @@ use crate::spool::{Acks, millis};
 use crate::sync::IgnorePoison;
 use crate::wire::envelope::Refused;
 
-pub use continued::{Continued, END_BYTES_MAX, Found};
+pub use continued::{Continued, END_BYTES_MAX, EarlierRun};
 pub use error::{LogError, Unusable};
 pub use file::NAMES;
 pub use recovery::{LATE, Recovery};

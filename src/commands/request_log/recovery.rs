@@ -9,8 +9,8 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::state::Phase;
-use super::{Continued, Found, RequestLog, now_ms};
-use crate::commands::actions::Done;
+use super::{Continued, EarlierRun, RequestLog, now_ms};
+use crate::commands::actions::ActionOutcome;
 use crate::commands::audit::Audit;
 use crate::commands::process::EXIT_TIMEOUT;
 use crate::commands::reply::Outbound;
@@ -81,12 +81,12 @@ impl Recovery {
             while !going.is_empty() {
                 for (number, key) in std::mem::take(&mut going) {
                     let done = match self.end(key.clone()).await {
-                        Found::Runs => {
+                        EarlierRun::Runs => {
                             going.push((number, key));
                             continue;
                         }
-                        Found::Nothing => None,
-                        Found::Ended(done) => Some(*done),
+                        EarlierRun::Nothing => None,
+                        EarlierRun::Ended(done) => Some(*done),
                     };
                     if let Some(reply) = self.reply(number, done) {
                         yield reply;
@@ -102,16 +102,16 @@ impl Recovery {
     }
 
     /// Looks for the end of a request.
-    async fn end(&self, key: String) -> Found {
-        let Some(continued) = self.log.0.continued.clone() else { return Found::Nothing };
-        spawn_blocking(move || continued.look(&key)).await.unwrap_or(Found::Runs)
+    async fn end(&self, key: String) -> EarlierRun {
+        let Some(continued) = self.log.0.continued.clone() else { return EarlierRun::Nothing };
+        spawn_blocking(move || continued.look(&key)).await.unwrap_or(EarlierRun::Runs)
     }
 
     /// Removes the file with the end of a request, unless that runs again.
     async fn forget(&self, key: String) {
         if let Some(continued) = self.log.0.continued.clone() {
             let remove = move || match continued.look(&key) {
-                Found::Runs => {}
+                EarlierRun::Runs => {}
                 _ => continued.remove(&key),
             };
             let _ = spawn_blocking(remove).await; // what is left is removed at the next start
@@ -119,7 +119,7 @@ impl Recovery {
     }
 
     /// The reply to an open request, which has ended without the agent if there is a `done`. Records its end.
-    fn reply(&self, number: u32, done: Option<Done>) -> Option<Outbound> {
+    fn reply(&self, number: u32, done: Option<ActionOutcome>) -> Option<Outbound> {
         let (accepted, phase, mut reply) = {
             let mut live = self.log.0.live();
             live.state.ended(number);
@@ -131,7 +131,7 @@ impl Recovery {
             };
             (accepted, phase, live.state.reply(number)?)
         };
-        if let Some(Done { mut outcome, afterwards }) = done {
+        if let Some(ActionOutcome { mut outcome, afterwards }) = done {
             outcome.note(afterwards.map(|_| AFTERWARDS.to_owned()));
             if let Some(audit) = &self.audit {
                 audit.ended_without_agent(&accepted.id, &accepted.action, &outcome);

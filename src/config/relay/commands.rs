@@ -7,9 +7,9 @@ use serde::de::Deserializer;
 
 use crate::commands::authorize::policy::Policy;
 use crate::commands::authorize::rule::{Rule, Rules, Switch};
+use crate::config::check::{Broken, Step};
 use crate::config::rule::{self, rules};
 use crate::config::units::Period;
-use crate::config::validate::{Broken, Step};
 use crate::config::value::Problem;
 
 /// What the rules are of, in denials: a relay has one file.

@@ -8,8 +8,8 @@ use serde::de::Deserializer;
 
 use super::commands::{taken, without_rules};
 use crate::commands::secret::SecretSource;
+use crate::config::check::{Broken, Step};
 use crate::config::units::{Period, Size};
-use crate::config::validate::{Broken, Step};
 use crate::config::value::{Problem, text};
 
 /// `[nats]`: lines go to a stream of NATS JetStream.

@@ -7,7 +7,7 @@ use serde::de::Deserializer;
 
 use super::commands::{taken, without_rules};
 use crate::commands::secret::SecretSource;
-use crate::config::validate::{Broken, Step};
+use crate::config::check::{Broken, Step};
 use crate::config::value::{Problem, text};
 
 /// `[web]`: the fleet as a web page.

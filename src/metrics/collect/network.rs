@@ -126,7 +126,7 @@ impl Collector for NetworkCollector {
         let addresses = self.table(RTM_GETADDR, &ADDRESS_REQUEST, RTM_NEWADDR, address);
         self.take_addresses(addresses, into);
         links.retain(|link| !parse::listed(&self.options.exclude, &link.interface.name));
-        links.sort_by_key(|link| (link.place, link.index));
+        links.sort_by_key(|link| (link.kind, link.index));
         links.dedup_by_key(|link| link.index);
         let interfaces = links.into_iter().map(|mut link| {
             for address in self.addresses.iter().filter(|address| address.link == link.index) {
@@ -174,9 +174,9 @@ const LINK_REQUEST: [u8; 24] = {
 /// `struct ifaddrmsg` of zeros: all families, all links.
 const ADDRESS_REQUEST: [u8; 8] = [0; 8];
 
-/// Where a link stands in the list.
+/// The kind of a link, in the order of the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
+enum LinkKind {
     Real,
     Loopback,
     Container,
@@ -185,7 +185,7 @@ enum Place {
 #[derive(Debug)]
 struct Link {
     index: u32,
-    place: Place,
+    kind: LinkKind,
     interface: Interface,
 }
 
@@ -222,14 +222,14 @@ fn link(payload: &[u8]) -> Option<Link> {
             _ => {}
         }
     }
-    let place = if flags & IFF_LOOPBACK != 0 {
-        Place::Loopback
+    let kind = if flags & IFF_LOOPBACK != 0 {
+        LinkKind::Loopback
     } else if kind.starts_with(b"bridge") || of_containers(&interface.name) {
-        Place::Container
+        LinkKind::Container
     } else {
-        Place::Real
+        LinkKind::Real
     };
-    (!interface.name.is_empty()).then_some(Link { index, place, interface })
+    (!interface.name.is_empty()).then_some(Link { index, kind, interface })
 }
 
 /// `struct rtnl_link_stats64` begins: packets in and out, bytes in and out, errors in and out.
@@ -304,7 +304,7 @@ mod tests {
         let name = attribute(IFLA_IFNAME, b"eth0\0");
         for stats in [[wide.clone(), narrow.clone()], [narrow.clone(), wide]] {
             let read = link(&message(4, 0x11043, &[&[name.clone()][..], &stats].concat())).unwrap();
-            assert_eq!((read.index, read.place, read.interface.is_up), (4, Place::Real, true));
+            assert_eq!((read.index, read.kind, read.interface.is_up), (4, LinkKind::Real, true));
             assert_eq!(read.interface.name, "eth0");
             assert_eq!(read.interface.received_bytes, 3 << 33);
             assert_eq!(read.interface.send_errors, 6 << 33);
@@ -322,17 +322,17 @@ mod tests {
     #[test]
     fn bridges_and_container_links_come_after_loopback() {
         let bridge = attribute(IFLA_LINKINFO, &attribute(IFLA_INFO_KIND, b"bridge\0"));
-        let place = |name: &[u8], flags, more: &[Vec<u8>]| {
+        let kind = |name: &[u8], flags, more: &[Vec<u8>]| {
             link(&message(1, flags, &[&[attribute(IFLA_IFNAME, name)][..], more].concat()))
                 .unwrap()
-                .place
+                .kind
         };
-        assert_eq!(place(b"lan\0", 0, &[bridge]), Place::Container);
-        assert_eq!(place(b"docker0\0", 0, &[]), Place::Container);
-        assert_eq!(place(b"lo\0", IFF_LOOPBACK, &[]), Place::Loopback);
+        assert_eq!(kind(b"lan\0", 0, &[bridge]), LinkKind::Container);
+        assert_eq!(kind(b"docker0\0", 0, &[]), LinkKind::Container);
+        assert_eq!(kind(b"lo\0", IFF_LOOPBACK, &[]), LinkKind::Loopback);
         let veth = attribute(IFLA_LINKINFO, &attribute(IFLA_INFO_KIND, b"veth\0"));
-        assert_eq!(place(b"eth0\0", 0, &[veth]), Place::Real, "the way out of a container");
-        assert!(Place::Real < Place::Loopback && Place::Loopback < Place::Container);
+        assert_eq!(kind(b"eth0\0", 0, &[veth]), LinkKind::Real, "the way out of a container");
+        assert!(LinkKind::Real < LinkKind::Loopback && LinkKind::Loopback < LinkKind::Container);
     }
 
     #[test]

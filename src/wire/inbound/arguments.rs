@@ -101,7 +101,7 @@ impl<'de> Deserializer<'de> for Levels<'de> {
         }
         let found = known.iter().zip(found).filter_map(|(name, value)| Some((*name, value?)));
         let found = found.collect::<Vec<_>>().into_iter();
-        visitor.visit_map(Found { payload: self.0.payload, found, value: None })
+        visitor.visit_map(Members { payload: self.0.payload, found, value: None })
     }
 
     forward_to_deserialize_any! {
@@ -111,13 +111,13 @@ impl<'de> Deserializer<'de> for Levels<'de> {
 }
 
 /// The members that were found, each once.
-struct Found<'a> {
+struct Members<'a> {
     payload: &'a str,
     found: std::vec::IntoIter<(&'static str, Raw<'a>)>,
     value: Option<Raw<'a>>,
 }
 
-impl<'a> MapAccess<'a> for Found<'a> {
+impl<'a> MapAccess<'a> for Members<'a> {
     type Error = MessageError;
 
     fn next_key_seed<K: DeserializeSeed<'a>>(

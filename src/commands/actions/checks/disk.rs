@@ -9,7 +9,7 @@ use super::super::ActionError;
 use super::super::action::{Action, Unfit};
 use super::super::page::Name;
 use super::super::plan::Plan;
-use super::super::{Context, Done, blocking, find_program, program, sample};
+use super::super::{ActionOutcome, Context, blocking, find_program, program, sample};
 use super::{Check, Status, tenth};
 use crate::commands::argument::ArgumentError;
 use crate::commands::outcome::Outcome;
@@ -70,7 +70,7 @@ impl Action for CheckDiskSpace {
         Plan::reads("measures the file systems; runs no program")
     }
 
-    async fn run(&self, cx: &Context) -> Done {
+    async fn run(&self, cx: &Context) -> ActionOutcome {
         let told = match mounts(cx).await {
             Ok((mounts, troubles)) => {
                 let mut data = told(&mounts, self.warning_percent, self.critical_percent);

@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout_at};
 use super::action::{Action, NoArguments, Unfit};
 use super::page::{Missing, Name, text};
 use super::plan::{Argument, Effect, Plan, Value as Seen};
-use super::{Context, Done};
+use super::{ActionOutcome, Context};
 use crate::commands::argument::plain_name;
 use crate::commands::outcome::Outcome;
 
@@ -143,7 +143,7 @@ impl Action for RunAllHealthChecks {
         Plan::reads(ALL).also([Effect::side_effect("RunHealthCheck", every)])
     }
 
-    async fn run(&self, cx: &Context) -> Done {
+    async fn run(&self, cx: &Context) -> ActionOutcome {
         Outcome::data(map(&run_all(cx).await)).into()
     }
 }
@@ -194,7 +194,7 @@ impl Action for RunHealthCheck {
         }
     }
 
-    async fn run(&self, cx: &Context) -> Done {
+    async fn run(&self, cx: &Context) -> ActionOutcome {
         match &self.0 {
             Some(name) => one(cx, name).await.into(),
             None => Outcome::data(summarized(&run_all(cx).await)).into(),

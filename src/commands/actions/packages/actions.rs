@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::super::action::{Action, NoArguments, SideEffects, Unfit};
 use super::super::page::{Missing, Name, text};
 use super::super::plan::{Argument, Plan};
-use super::super::{Context, Done};
+use super::super::{ActionOutcome, Context};
 use super::{Operation, Root, change_in, list_in, search_in, side_effects, would_run};
 use crate::commands::argument::{ArgumentError, PackageName, Query};
 
@@ -62,7 +62,7 @@ impl Action for PackageList {
         would_run(place, Operation::List)
     }
 
-    async fn run(&self, cx: &Context) -> Done {
+    async fn run(&self, cx: &Context) -> ActionOutcome {
         list_in(&Root::machine(), cx).await.into()
     }
 }
@@ -102,7 +102,7 @@ impl Action for PackageSearch {
         would_run(place, Operation::Search(&self.0))
     }
 
-    async fn run(&self, cx: &Context) -> Done {
+    async fn run(&self, cx: &Context) -> ActionOutcome {
         search_in(&Root::machine(), cx, &self.0).await.into()
     }
 }
@@ -144,7 +144,7 @@ macro_rules! changes_one_package {
                 side_effects(cx, self.operation()).boxed()
             }
 
-            async fn run(&self, cx: &Context) -> Done {
+            async fn run(&self, cx: &Context) -> ActionOutcome {
                 change_in(&Root::machine(), cx, self.operation()).await.into()
             }
         }

@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 use zeroize::Zeroizing;
 
 use crate::commands::actions::plan::Effect;
-use crate::commands::actions::{Done, registry};
+use crate::commands::actions::{ActionOutcome, registry};
 use crate::commands::argument::ArgumentError;
 use crate::commands::process::{OutputStream, ProgramOutput};
 use crate::commands::request::{RawCommand, RequestKind, Script};
@@ -69,7 +69,7 @@ pub(super) enum FromUnit {
     /// The program has written more: these bytes follow the line, after `skipped` ones that are not kept.
     Output { stream: OutputStream, skipped: u64, bytes: usize },
     /// It has ended.
-    Done(Box<Done>),
+    Done(Box<ActionOutcome>),
 }
 
 /// What the agent says after the order.

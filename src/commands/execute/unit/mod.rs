@@ -39,11 +39,11 @@ use tokio::time::{Instant, sleep, timeout};
 use self::manager::Service;
 use self::message::{FromUnit, Order, Portable, ToUnit, line, monotonic_us, next_of_unit};
 use super::machine::{Judge, Machine};
-use crate::commands::actions::Done;
+use crate::commands::actions::ActionOutcome;
 use crate::commands::outcome::Outcome;
 use crate::commands::process::ProgramOutput;
 use crate::commands::request::RequestKind;
-use crate::commands::request_log::{Continued, Found};
+use crate::commands::request_log::{Continued, EarlierRun};
 use crate::commands::systemd;
 use crate::files::StateFolder;
 
@@ -94,7 +94,7 @@ impl Units {
         output: &ProgramOutput,
         machine: &Machine,
         judge: Option<Judge<'_>>,
-    ) -> Option<Done> {
+    ) -> Option<ActionOutcome> {
         let Some(portable) = Portable::of(&request) else {
             return Some(machine.run(request, deadline, output, judge).await);
         };
@@ -225,7 +225,7 @@ impl Unit {
         output: &ProgramOutput,
         machine: &Machine,
         mut judge: Option<Judge<'_>>,
-    ) -> Option<Done> {
+    ) -> Option<ActionOutcome> {
         let most = machine.runner.output_bytes();
         output.begin(most);
         let mut stops = std::pin::pin!(async {
@@ -261,10 +261,10 @@ impl Unit {
     }
 
     /// The end of a unit that went away without saying it: what it wrote to the file, or that it is not known.
-    async fn lost(&self, output: &ProgramOutput) -> Done {
+    async fn lost(&self, output: &ProgramOutput) -> ActionOutcome {
         let (continued, key) = (self.continued.clone(), self.key.clone());
         match spawn_blocking(move || continued.look(&key)).await {
-            Ok(Found::Ended(done)) => *done,
+            Ok(EarlierRun::Ended(done)) => *done,
             _ => {
                 let why = format!(
                     "the process that ran it was ended; whether it was done is not known (journalctl -u {})",
@@ -275,7 +275,7 @@ impl Unit {
         }
     }
 
-    async fn over(mut self, done: Done) -> Done {
+    async fn over(mut self, done: ActionOutcome) -> ActionOutcome {
         self.is_over = true;
         let (continued, key) = (self.continued.clone(), self.key.clone());
         let _ = spawn_blocking(move || continued.remove(&key)).await;
@@ -355,7 +355,7 @@ mod tests {
             (unit, process)
         }
 
-        fn end(&self) -> Found {
+        fn end(&self) -> EarlierRun {
             self.units.continued.look(&Continued::key("a"))
         }
     }
@@ -390,13 +390,13 @@ mod tests {
         assert_eq!((outcome.exit_code, outcome.output_size.stdout_bytes), (Some(3), 1_000_000));
         assert!(outcome.output_size.truncated && outcome.stdout.contains("left out"));
         process.await.unwrap().unwrap();
-        assert!(matches!(lab.end(), Found::Nothing), "it was answered");
+        assert!(matches!(lab.end(), EarlierRun::Nothing), "it was answered");
 
         let (mut unit, process) = lab.run("echo told").await;
         unit.is_over = true;
         drop(unit);
         process.await.unwrap().unwrap();
-        let Found::Ended(done) = lab.end() else { panic!("it has ended") };
+        let EarlierRun::Ended(done) = lab.end() else { panic!("it has ended") };
         assert_eq!((done.outcome.stdout.as_str(), done.outcome.exit_code), ("told\n", Some(0)));
     }
 
@@ -408,7 +408,7 @@ mod tests {
         let Err(NotStarted::Failed(why)) = unit.begin(b"", SOON).await else { panic!() };
         assert!(why.starts_with("its process did not start (journalctl -u infiniservice-run-"));
 
-        for end in [None, Some(Done::from(Outcome::text("all of it")))] {
+        for end in [None, Some(ActionOutcome::from(Outcome::text("all of it")))] {
             let Ok((unit, mut socket, mut file)) = lab.units.prepare("b").await else { panic!() };
             socket.write_all(&line(&FromUnit::Ready)).unwrap();
             let Ok(unit) = unit.begin(b"", SOON).await else { panic!() };
