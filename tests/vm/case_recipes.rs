@@ -1,6 +1,8 @@
 //! `packaging/recipes`, each as a stranger would follow it: with another path, secret and package, and nothing else changed.
 
 use std::fs;
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -19,7 +21,7 @@ use super::lab::{self, Lab};
 use super::package::deb;
 use super::pipelines::files;
 use super::qemu::{KERNEL, told};
-use super::systemd::boot_cloud;
+use super::systemd::{GATEWAY, boot_cloud};
 use super::talk::{SECRET, Talk};
 use super::wait;
 
@@ -40,18 +42,28 @@ fn cloud_init_under_systemd_installs_the_agent_and_shows_its_secret_to_nobody() 
     let disk = turn.lab.systemd_disk();
     let deb = deb(&turn.lab.agent);
     let sum = hex(&Sha256::digest(&deb));
+    let service = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
+    let port = service.local_addr().expect("it is bound").port();
     let user_data = filled(
         CLOUD_INIT,
         &[
             ("the secret that the host has for this guest", SECRET),
             (
                 "https://packages.example.com/infiniservice_0.1.0-1_amd64.deb",
-                "file:///root/agent.deb",
+                &format!("http://{GATEWAY}:{port}/agent.deb"),
             ),
             (&"0".repeat(64), &sum),
         ],
     );
-    let mut vm = boot_cloud(turn.lab, &disk, &deb, &user_data);
+    let files = [
+        ("/meta-data", b"instance-id: first\n".to_vec()),
+        // The disk has no sources of locales.
+        ("/vendor-data", b"#cloud-config\nlocale: false\n".to_vec()),
+        ("/user-data", user_data.into_bytes()),
+        ("/agent.deb", deb),
+    ];
+    std::thread::spawn(move || serve(&service, &files));
+    let mut vm = boot_cloud(turn.lab, &disk, port);
     vm.guest.until("test -e /run/cloud-init/result.json", PATIENCE);
     let result = vm.guest.run("cat /run/cloud-init/result.json");
     assert!(result.contains("\"errors\": []"), "{result}");
@@ -69,6 +81,30 @@ fn cloud_init_under_systemd_installs_the_agent_and_shows_its_secret_to_nobody() 
     let shown = vm.guest.try_run(&search, PATIENCE).expect("it ends").1;
     assert_eq!(shown, "", "it is in these files or lines");
     assert!(!vm.console().contains(SECRET));
+}
+
+/// A metadata service, and the server of packages: answers each request for one of these files, one after the other, as long as
+/// the test runs.
+fn serve(service: &TcpListener, files: &[(&str, Vec<u8>)]) {
+    for stream in service.incoming().map_while(Result::ok) {
+        // A guest that hangs up has lost its answer, and asks again.
+        let _ = answer(stream, files);
+    }
+}
+
+fn answer(mut stream: TcpStream, files: &[(&str, Vec<u8>)]) -> io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut lines = BufReader::new(stream.try_clone()?).lines();
+    let request = lines.next().transpose()?.unwrap_or_default();
+    // The headers say nothing that matters here.
+    while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
+    let path = request.split(' ').nth(1).unwrap_or_default();
+    let (status, body) = match files.iter().find(|(name, _)| *name == path) {
+        Some((_, body)) => ("200 OK", &body[..]),
+        None => ("404 Not Found", &b""[..]),
+    };
+    write!(stream, "HTTP/1.0 {status}\r\nContent-Length: {}\r\n\r\n", body.len())?;
+    stream.write_all(body)
 }
 
 #[test]

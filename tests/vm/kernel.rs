@@ -5,9 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What the machine needs to have a virtio-serial port, a disk, an address, an id of its generation and
+/// What the machine needs to have a virtio-serial port, a disk, an address, a network card, an id of its generation and
 /// vsock, also to itself, in the order they are loaded.
-const MODULES: [&str; 13] = [
+const MODULES: [&str; 16] = [
     "virtio_ring",
     "virtio",
     "virtio_pci_modern_dev",
@@ -16,6 +16,9 @@ const MODULES: [&str; 13] = [
     "virtio_console",
     "virtio_blk",
     "dummy",
+    "failover",
+    "net_failover",
+    "virtio_net",
     "qemu_fw_cfg",
     "vsock",
     "vmw_vsock_virtio_transport_common",

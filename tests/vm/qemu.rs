@@ -49,6 +49,8 @@ pub(super) struct Kind<'a> {
     pub goes_on: Option<&'a Path>,
     /// A vsock device beside the ports.
     pub vsock: bool,
+    /// A network card, behind which this machine is at [`GATEWAY`](super::systemd::GATEWAY).
+    pub network: bool,
     /// What is said to the kernel beside [`SYSTEMD`], of a machine with a system of its own.
     pub said: &'a str,
 }
@@ -80,9 +82,20 @@ impl Vm {
 
     /// Boots what is on the disk, which stays as it is; `archive` brings the files that are put there first.
     /// A restart of the machine starts it again. Give it time: systemd under emulation is slow.
-    /// The kernel's command line ends with what is `said`.
-    pub fn boot_disk(lab: &Lab, disk: &Path, archive: &[u8], said: &str, limit: Duration) -> Self {
-        let kind = Kind { root: Some(disk), boot: limit, said, ..Kind::default() };
+    pub fn boot_disk(lab: &Lab, disk: &Path, archive: &[u8], limit: Duration) -> Self {
+        let kind = Kind { root: Some(disk), boot: limit, ..Kind::default() };
+        Self::start(lab, archive, &kind)
+    }
+
+    /// The same with a network card; the kernel's command line ends with what is `said`.
+    pub fn boot_disk_with_network(
+        lab: &Lab,
+        disk: &Path,
+        archive: &[u8],
+        said: &str,
+        limit: Duration,
+    ) -> Self {
+        let kind = Kind { root: Some(disk), boot: limit, said, network: true, ..Kind::default() };
         Self::start(lab, archive, &kind)
     }
 
@@ -201,6 +214,7 @@ impl Default for Kind<'_> {
             generation: None,
             goes_on: None,
             vsock: false,
+            network: false,
             said: "",
         }
     }
@@ -258,6 +272,10 @@ pub(super) fn command(lab: &Lab, folder: &Path, kind: &Kind<'_>) -> Command {
             .args(["-machine", "memory-backend=memory"])
             .args(["-chardev", &format!("socket,id=vsock,path={}", at(vsock::DEVICE))])
             .args(["-device", "vhost-user-vsock-pci,chardev=vsock"]);
+    }
+    if kind.network {
+        // It has no program to boot from it.
+        command.args(["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="]);
     }
     command.args(["-drive", &disk, "-device", "virtio-blk-pci,drive=disk"]);
     for (id, name) in [("foreign", FOREIGN), ("agent", PORT)] {

@@ -58,7 +58,7 @@ pub fn boot_with(lab: &Lab, disk: &Path, pipelines: &[(&str, &str)]) -> Vm {
         ),
     ];
     let pipelines = pipelines.iter().map(|(path, text)| file(path.as_str(), text.as_bytes()));
-    boot_files(lab, disk, "", files.into_iter().chain(pipelines))
+    boot_files(lab, disk, files.into_iter().chain(pipelines))
 }
 
 /// Boots it without the agent, whose executable is in `/root`.
@@ -66,34 +66,40 @@ pub fn boot_bare(lab: &Lab, disk: &Path) -> Vm {
     boot_files(
         lab,
         disk,
-        "",
         [Installed { path: "root/infiniservice", mode: PROGRAM, bytes: &lab.agent }],
     )
 }
 
 /// Boots it without the agent, whose package is in `/root`.
 pub fn boot_package(lab: &Lab, disk: &Path, deb: &[u8]) -> Vm {
-    boot_files(lab, disk, "", [file("root/agent.deb", deb)])
+    boot_files(lab, disk, [file("root/agent.deb", deb)])
 }
 
-/// Boots it for the first time, as a cloud does, with this user data for cloud-init, which else does nothing; the package is in `/root`.
-pub fn boot_cloud(lab: &Lab, disk: &Path, deb: &[u8], user_data: &str) -> Vm {
-    boot_files(
-        lab,
-        disk,
-        "cloud-init=enabled",
-        [
-            file("root/agent.deb", deb),
-            file("var/lib/cloud/seed/nocloud/meta-data", b"instance-id: first\n"),
-            // The disk has no sources of locales.
-            file("var/lib/cloud/seed/nocloud/vendor-data", b"#cloud-config\nlocale: false\n"),
-            Installed {
-                path: "var/lib/cloud/seed/nocloud/user-data",
-                mode: SECRET_FILE,
-                bytes: user_data.as_bytes(),
-            },
-        ],
-    )
+/// Where the guest finds this machine's loopback address (`-netdev user` of QEMU).
+pub const GATEWAY: &str = "10.0.2.2";
+
+/// The network card, whatever its name is. cloud-init by itself would take the dummy.
+const NETWORK: &str =
+    "[Match]\nDriver=virtio_net\n[Network]\nDHCP=ipv4\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n";
+
+/// Boots it for the first time, as a cloud does: cloud-init, which else does nothing, asks the metadata service at this port.
+pub fn boot_cloud(lab: &Lab, disk: &Path, port: u16) -> Vm {
+    let wanted = |target: &str, unit: &str| {
+        let path = format!("etc/systemd/system/{target}.target.wants/{unit}.service");
+        (path, format!("/lib/systemd/system/{unit}.service"))
+    };
+    let links = [
+        wanted("multi-user", "systemd-networkd"),
+        wanted("network-online", "systemd-networkd-wait-online"),
+    ];
+    let network = [
+        file("etc/systemd/network/card.network", NETWORK.as_bytes()),
+        file("etc/cloud/cloud.cfg.d/network.cfg", b"network: { config: disabled }\n"),
+    ];
+    let links = links.iter().map(|(path, to)| link(path, to));
+    let archive = archive(lab, links.chain(network));
+    let said = format!("cloud-init=enabled ds=nocloud-net;s=http://{GATEWAY}:{port}/");
+    Vm::boot_disk_with_network(lab, disk, &archive, &said, BOOT)
 }
 
 fn file<'a>(path: &'a str, bytes: &'a [u8]) -> Installed<'a> {
@@ -104,13 +110,13 @@ fn link<'a>(path: &'a str, to: &'a str) -> Installed<'a> {
     Installed { path, mode: LINK, bytes: to.as_bytes() }
 }
 
-/// With the shell of the test, and these files; `said` goes to the kernel.
-fn boot_files<'a>(
-    lab: &Lab,
-    disk: &Path,
-    said: &str,
-    files: impl IntoIterator<Item = Installed<'a>>,
-) -> Vm {
+/// With the shell of the test, and these files.
+fn boot_files<'a>(lab: &Lab, disk: &Path, files: impl IntoIterator<Item = Installed<'a>>) -> Vm {
+    Vm::boot_disk(lab, disk, &archive(lab, files), BOOT)
+}
+
+/// What hands the machine over to the disk, with the shell of the test and these files.
+fn archive<'a>(lab: &Lab, files: impl IntoIterator<Item = Installed<'a>>) -> Vec<u8> {
     let shell = [
         file("etc/systemd/system/vm-shell.service", SHELL.as_bytes()),
         link(
@@ -119,6 +125,5 @@ fn boot_files<'a>(
         ),
     ];
     let files: Vec<Installed<'_>> = shell.into_iter().chain(files).collect();
-    let archive = hand_over(&lab.busybox, &lab.kernel.modules, &files);
-    Vm::boot_disk(lab, disk, &archive, said, BOOT)
+    hand_over(&lab.busybox, &lab.kernel.modules, &files)
 }
