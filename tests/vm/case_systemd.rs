@@ -30,6 +30,7 @@ fn a_service_of_systemd_is_ready_controls_others_installs_is_watched_and_survive
     without_the_bus_systemctl_does_it(&mut vm, &talk);
     a_package_is_installed_and_removed(&mut vm, &talk);
     a_reload_takes_files_and_refuses_wrong_ones(&mut vm, &talk);
+    the_journal_is_read_on_from_where_the_agent_stopped(&mut vm);
     a_stop_leaves_what_runs_to_the_next_start(&mut vm, &talk);
     a_stuck_agent_is_ended_by_the_watchdog(&mut vm, &talk);
     the_machine_restarts_after_the_answer(&mut vm, &talk);
@@ -178,6 +179,35 @@ fn a_reload_takes_files_and_refuses_wrong_ones(vm: &mut Vm, talk: &Talk) {
     let answer = answer.expect("it is answered");
     assert_eq!((answer.success, answer.stdout.as_str()), (true, "whole\n"), "{answer:?}");
     assert_eq!(property(vm, "MainPID"), pid, "the same process");
+}
+
+/// By `journalctl` in the sandbox of the unit: each entry once over a stop, and none missing after a crash.
+fn the_journal_is_read_on_from_where_the_agent_stopped(vm: &mut Vm) {
+    let files = "/etc/infiniservice/pipelines";
+    vm.guest.run(&format!(
+        "mkdir -p {files} && printf '[[read]]\njournal = {{}}\n[[transform]]\n\
+         filter = {{ field = \"SYSLOG_IDENTIFIER\", equals = \"app\" }}\n[[transform]]\nkeep = {{ fields = [\"MESSAGE\"] }}\n\
+         [serialize]\nformat = \"json-lines\"\n\
+         [write]\nfile = {{ path = \"/var/lib/infiniservice/app\" }}\n' > {files}/journal.toml && \
+         systemctl reload infiniservice"
+    ));
+    let entries = |vm: &mut Vm, first: u32, last: u32| {
+        vm.guest.run(&format!("seq -f 'entry %.0f' {first} {last} | systemd-cat -t app"));
+    };
+    let seen = "grep -o 'entry [0-9]*' /var/lib/infiniservice/app";
+    entries(vm, 1, 300);
+    vm.guest.until(&format!("{seen} | grep -qx 'entry 300'"), LONG);
+    vm.guest.run("systemctl stop infiniservice");
+    entries(vm, 301, 400);
+    vm.guest.run("systemctl start infiniservice");
+    entries(vm, 401, 500);
+    vm.guest.until(&format!("{seen} | grep -qx 'entry 500'"), LONG);
+    vm.guest.run(&format!("seq -f 'entry %.0f' 1 500 > /run/all; {seen} | cmp - /run/all"));
+    vm.guest.run("systemctl kill -s KILL infiniservice");
+    entries(vm, 501, 600);
+    vm.guest.until(&format!("{seen} | grep -qx 'entry 600'"), LONG);
+    assert_eq!(vm.guest.run(&format!("{seen} | sort -u | wc -l")).trim(), "600", "none is missing");
+    vm.guest.run(&format!("rm -r {files} && systemctl reload infiniservice"));
 }
 
 /// As where the machine goes down: systemd ends the agent and the command's unit, and the next start answers.
