@@ -179,25 +179,25 @@ impl fmt::Display for Scaling {
 }
 
 /// An item that knows when it was made.
-pub(super) trait Made: EventCount {
+pub(super) trait Timestamped: EventCount {
     /// Sets that.
     fn set_made(&mut self, at: Instant);
 }
 
-impl Made for SystemMetrics {
+impl Timestamped for SystemMetrics {
     fn set_made(&mut self, at: Instant) {
         self.made = at;
     }
 }
 
-impl Made for Records {
+impl Timestamped for Records {
     fn set_made(&mut self, at: Instant) {
         self.oldest = at;
     }
 }
 
 /// `source`, which makes `per_second` events at most.
-pub(super) fn paced<T: Made + Send + 'static>(
+pub(super) fn paced<T: Timestamped + Send + 'static>(
     source: impl Source<Out = T>,
     per_second: Option<f64>,
 ) -> BoxSource<T> {
@@ -214,7 +214,7 @@ struct Paced<S> {
     per_second: f64,
 }
 
-impl<S: Source<Out: Made>> Source for Paced<S> {
+impl<S: Source<Out: Timestamped>> Source for Paced<S> {
     type Out = S::Out;
 
     fn name(&self) -> String {

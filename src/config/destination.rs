@@ -24,12 +24,12 @@ const LINKS_MAX: usize = 40;
 
 /// Where a path leads: a folder that is there, known by its inode, and names from it on, which may not be there yet.
 #[derive(Debug, PartialEq, Eq)]
-struct Place {
+struct ResolvedPath {
     folder: Inode,
     rest: PathBuf,
 }
 
-impl Place {
+impl ResolvedPath {
     /// `None` where not even the root can be looked at.
     fn of(path: &Path) -> Option<Self> {
         let names = |path: &Path| -> Vec<OsString> {
@@ -74,12 +74,12 @@ fn inode(metadata: &fs::Metadata) -> Inode {
 
 /// Something that is there, or will be.
 #[derive(Debug)]
-struct Claim<'a> {
+struct UsedDestination<'a> {
     /// The file that names it.
     origin: &'a str,
     path: &'a Path,
     kind: Kind,
-    place: Option<Place>,
+    place: Option<ResolvedPath>,
     /// The file itself, where there is one.
     file: Option<Inode>,
     /// How many names it has besides, `.1` to this.
@@ -98,10 +98,10 @@ enum Kind {
     Secret,
 }
 
-impl<'a> Claim<'a> {
+impl<'a> UsedDestination<'a> {
     fn new(origin: &'a str, path: &'a Path, kind: Kind, kept: u32) -> Self {
         let file = fs::metadata(path).ok().filter(|found| !found.is_dir());
-        let (place, file) = (Place::of(path), file.as_ref().map(inode));
+        let (place, file) = (ResolvedPath::of(path), file.as_ref().map(inode));
         Self { origin, path, kind, place, file, kept, at: None }
     }
 
@@ -127,8 +127,8 @@ impl<'a> Claim<'a> {
     }
 
     /// Whether this file, once rotated, gets the name of `other`, which is in the same folder.
-    fn becomes(&self, other: &Place) -> bool {
-        let Some(Place { rest, .. }) = &self.place else { return false };
+    fn becomes(&self, other: &ResolvedPath) -> bool {
+        let Some(ResolvedPath { rest, .. }) = &self.place else { return false };
         let name = other.rest.as_os_str().as_bytes();
         let number = name.strip_prefix(rest.as_os_str().as_bytes());
         let number = number.and_then(|end| str::from_utf8(end.strip_prefix(b".")?).ok());
@@ -170,33 +170,33 @@ pub fn conflicts(
 }
 
 /// All of them; the ones that are read before the ones that are written.
-fn claims<'a>(loaded: &'a Loaded, instead: Option<&'a port::Target>) -> Vec<Claim<'a>> {
+fn claims<'a>(loaded: &'a Loaded, instead: Option<&'a port::Target>) -> Vec<UsedDestination<'a>> {
     let pipelines = || loaded.pipelines.iter().chain(&loaded.skipped);
     let origins = pipelines().map(|pipeline| pipeline.origin.as_str());
     let origins = origins.chain(loaded.records.iter().map(|pipeline| pipeline.origin.as_str()));
     let commands = loaded.commands.as_ref();
     let origins = origins.chain(commands.map(|commands| commands.origin.as_str()));
     let origins = origins.chain(loaded.agent_origin.as_deref());
-    let mut claims: Vec<Claim<'_>> = origins
+    let mut claims: Vec<UsedDestination<'_>> = origins
         .filter(|origin| !origin.starts_with("built-in:"))
-        .map(|origin| Claim::new(origin, Path::new(origin), Kind::Config, 0))
+        .map(|origin| UsedDestination::new(origin, Path::new(origin), Kind::Config, 0))
         .collect();
     if let Some(port::Target::Path(path) | port::Target::Unix(path)) = instead {
-        claims.push(Claim::new("--port", path, Kind::Socket, 0));
+        claims.push(UsedDestination::new("--port", path, Kind::Socket, 0));
     }
     let named = |origin, name: &'a str| {
         let path = name.strip_prefix("unix:").unwrap_or(name);
         let is_path = instead.is_none() && path.starts_with('/');
-        is_path.then(|| Claim::new(origin, Path::new(path), Kind::Socket, 0))
+        is_path.then(|| UsedDestination::new(origin, Path::new(path), Kind::Socket, 0))
     };
     if let Some(commands) = commands {
         let (origin, file) = (commands.origin.as_str(), &commands.file);
         claims.extend(file.receive.iter().filter_map(|receive| named(origin, &receive.port)));
         if let Some(SecretSource::File(path)) = &file.verify.secret {
-            claims.push(Claim::new(origin, path, Kind::Secret, 0));
+            claims.push(UsedDestination::new(origin, path, Kind::Secret, 0));
         }
         if let Some(path) = &file.audit.path {
-            let claim = Claim::new(origin, path, Kind::Audit, file.audit.keep.get());
+            let claim = UsedDestination::new(origin, path, Kind::Audit, file.audit.keep.get());
             claims.push(claim.in_section(loaded, 0));
         }
     }
@@ -204,23 +204,25 @@ fn claims<'a>(loaded: &'a Loaded, instead: Option<&'a port::Target>) -> Vec<Clai
         let claim = match target {
             Target::Port(name) => named(origin, name),
             Target::Sink(sink) => sink.options().path().map(|used| match used.how {
-                PathUse::Written { kept } => Claim::new(origin, used.path, Kind::Output, kept),
-                PathUse::Socket => Claim::new(origin, used.path, Kind::Socket, 0),
+                PathUse::Written { kept } => {
+                    UsedDestination::new(origin, used.path, Kind::Output, kept)
+                }
+                PathUse::Socket => UsedDestination::new(origin, used.path, Kind::Socket, 0),
             }),
         };
         claims.extend(claim.map(|claim| claim.in_section(loaded, number)));
     }
     for one in &loaded.records {
         let files = one.file.read.iter().filter_map(records::read::Read::side_file);
-        claims.extend(
-            files.map(|file| Claim::new(&one.origin, &file.path, Kind::Output, file.keep.get())),
-        );
+        claims.extend(files.map(|file| {
+            UsedDestination::new(&one.origin, &file.path, Kind::Output, file.keep.get())
+        }));
     }
     claims
 }
 
 /// The error where two outputs collide.
-fn meeting(claim: &Claim<'_>, other: &Claim<'_>) -> (String, &'static str) {
+fn meeting(claim: &UsedDestination<'_>, other: &UsedDestination<'_>) -> (String, &'static str) {
     // When only one is an output, the message names what it would destroy.
     let (writer, other) = if claim.writes() { (claim, other) } else { (other, claim) };
     let (path, there) = (shown(writer.path), shown(other.path));
@@ -253,12 +255,20 @@ fn meeting(claim: &Claim<'_>, other: &Claim<'_>) -> (String, &'static str) {
     }
 }
 
-fn other_origin<'a>(claim: &Claim<'a>, writer: &Claim<'a>, other: &Claim<'a>) -> &'a str {
+fn other_origin<'a>(
+    claim: &UsedDestination<'a>,
+    writer: &UsedDestination<'a>,
+    other: &UsedDestination<'a>,
+) -> &'a str {
     if std::ptr::eq(claim, writer) { other.origin } else { writer.origin }
 }
 
 /// The error of an output by itself.
-fn unfit(claim: &Claim<'_>, claims: &[Claim<'_>], state: &Path) -> Option<(String, &'static str)> {
+fn unfit(
+    claim: &UsedDestination<'_>,
+    claims: &[UsedDestination<'_>],
+    state: &Path,
+) -> Option<(String, &'static str)> {
     let path = shown(claim.path);
     if let Kind::Output | Kind::Audit | Kind::Socket = claim.kind
         && let Some(name) = own_name(claim.path, state)
@@ -275,9 +285,9 @@ fn unfit(claim: &Claim<'_>, claims: &[Claim<'_>], state: &Path) -> Option<(Strin
         let message = format!("{path} is not a regular file");
         return Some((message, "name one that is, or a new one; not a link, a folder or a device"));
     }
-    let folder = |claim: &Claim<'_>| claim.place.as_ref().map(|place| place.folder);
+    let folder = |claim: &UsedDestination<'_>| claim.place.as_ref().map(|place| place.folder);
     let is_beside =
-        |other: &Claim<'_>| other.kind == Kind::Config && folder(other) == folder(claim);
+        |other: &UsedDestination<'_>| other.kind == Kind::Config && folder(other) == folder(claim);
     if claim.path.extension().is_some_and(|end| end == "toml") && claims.iter().any(is_beside) {
         let message = format!("{path} would be read as a configuration file at the next reload");
         return Some((message, "let its name end otherwise"));
@@ -288,10 +298,10 @@ fn unfit(claim: &Claim<'_>, claims: &[Claim<'_>], state: &Path) -> Option<(Strin
 /// The name of the agent's own in its state folder that `path` leads to, or through.
 fn own_name(path: &Path, state: &Path) -> Option<OsString> {
     let whole = std::path::absolute(path).ok()?;
-    let inside = Place::of(state)?;
+    let inside = ResolvedPath::of(state)?;
     whole.ancestors().find_map(|path| {
         let name = path.file_name().filter(|name| name.to_str().is_some_and(is_state_name))?;
-        (Place::of(path.parent()?)? == inside).then(|| name.to_owned())
+        (ResolvedPath::of(path.parent()?)? == inside).then(|| name.to_owned())
     })
 }
 

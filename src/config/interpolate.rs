@@ -12,7 +12,7 @@ use super::Env;
 
 /// A variable that cannot be filled in.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Unfilled {
+pub(super) struct InvalidVariable {
     /// Where in the file.
     pub span: Range<usize>,
     /// Where the whole value stands.
@@ -27,7 +27,7 @@ pub(super) fn fill(
     document: &mut DeTable<'_>,
     source: &str,
     env: &Env<'_>,
-) -> (Vec<Range<usize>>, Vec<Unfilled>) {
+) -> (Vec<Range<usize>>, Vec<InvalidVariable>) {
     let mut filling = Filling { source, env, filled: Vec::new(), unfilled: Vec::new() };
     filling.table(document);
     (filling.filled, filling.unfilled)
@@ -37,7 +37,7 @@ struct Filling<'a> {
     source: &'a str,
     env: &'a Env<'a>,
     filled: Vec<Range<usize>>,
-    unfilled: Vec<Unfilled>,
+    unfilled: Vec<InvalidVariable>,
 }
 
 impl Filling<'_> {
@@ -64,28 +64,28 @@ impl Filling<'_> {
 
 /// The error, and its place in the text.
 #[derive(Debug, PartialEq, Eq)]
-struct Wrong {
+struct InvalidPart {
     part: Range<usize>,
     message: String,
     help: String,
 }
 
-impl Wrong {
+impl InvalidPart {
     /// The place in the file: exact where the text stands there as it is, the whole value where
     /// escapes stand in between.
-    fn at(self, text: &str, source: &str, span: Range<usize>) -> Unfilled {
+    fn at(self, text: &str, source: &str, span: Range<usize>) -> InvalidVariable {
         let written = source.get(span.clone()).unwrap_or_default();
         let value = span.clone();
         let span = match written.find(text) {
             Some(start) => span.start + start + self.part.start..span.start + start + self.part.end,
             None => span,
         };
-        Unfilled { span, value, message: self.message, help: self.help }
+        InvalidVariable { span, value, message: self.message, help: self.help }
     }
 }
 
 /// `text` with its variables filled in. Their values are not interpolated again.
-fn expand(text: &str, env: &Env<'_>) -> Result<String, Wrong> {
+fn expand(text: &str, env: &Env<'_>) -> Result<String, InvalidPart> {
     let mut whole = String::with_capacity(text.len());
     let mut at = 0;
     while let Some(found) = text[at..].find("${") {
@@ -98,7 +98,7 @@ fn expand(text: &str, env: &Env<'_>) -> Result<String, Wrong> {
         }
         whole.push_str(&text[at..start]);
         let Some(length) = text[start..].find('}') else {
-            return Err(Wrong {
+            return Err(InvalidPart {
                 part: start..text.len(),
                 message: "this ${ is never closed".to_owned(),
                 help: "end it with }, or write $${ for a literal ${".to_owned(),
@@ -112,13 +112,13 @@ fn expand(text: &str, env: &Env<'_>) -> Result<String, Wrong> {
 }
 
 /// What stands for `inner`, the part between the braces.
-fn variable(inner: &str, part: Range<usize>, env: &Env<'_>) -> Result<String, Wrong> {
+fn variable(inner: &str, part: Range<usize>, env: &Env<'_>) -> Result<String, InvalidPart> {
     let (name, default) = match inner.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
         None => (inner, None),
     };
     if !is_name(name) || default.is_some_and(|default| default.contains("${")) {
-        return Err(Wrong {
+        return Err(InvalidPart {
             part,
             message: "this is not a variable".to_owned(),
             help: "write ${NAME} or ${NAME:-default}; $${ is a literal ${".to_owned(),
@@ -129,7 +129,7 @@ fn variable(inner: &str, part: Range<usize>, env: &Env<'_>) -> Result<String, Wr
         (Some(value), Some(default)) if value.is_empty() => Ok(default.to_owned()),
         (Some(value), _) => Ok(value),
         (None, Some(default)) => Ok(default.to_owned()),
-        (None, None) => Err(Wrong {
+        (None, None) => Err(InvalidPart {
             part,
             message: format!("the variable {name} is not set"),
             help: format!("set it, or give a default: ${{{name}:-default}}"),

@@ -146,7 +146,7 @@ pub fn is_built_in(path: &Path) -> bool {
 const MAX_BYTES: u64 = 1 << 20;
 
 /// A file that is to be read.
-struct Found {
+struct ConfigFile {
     source: Source,
     in_folder: bool,
 }
@@ -157,7 +157,7 @@ enum Source {
     StandardInput,
 }
 
-impl Found {
+impl ConfigFile {
     fn path(&self) -> &Path {
         match &self.source {
             Source::Disk(path) => path,
@@ -186,14 +186,14 @@ impl Found {
 }
 
 /// The file of that name, on disk or built in; `-` is standard input.
-fn named(path: &Path) -> Found {
+fn named(path: &Path) -> ConfigFile {
     let name = path.to_str().and_then(|path| path.strip_prefix("built-in:"));
     let source = match BUILT_IN.into_iter().find(|(known, _)| Some(*known) == name) {
         Some((name, text)) => Source::BuiltIn(name, text),
         None if path == Path::new("-") => Source::StandardInput,
         None => Source::Disk(path.to_path_buf()),
     };
-    Found { source, in_folder: false }
+    ConfigFile { source, in_folder: false }
 }
 
 fn inspect_in(
@@ -224,10 +224,10 @@ fn inspect_in(
 }
 
 /// Every file that `paths` stand for, and every path that stands for none.
-fn find(paths: &[PathBuf], default: &Path) -> Vec<Result<Found, ConfigError>> {
+fn find(paths: &[PathBuf], default: &Path) -> Vec<Result<ConfigFile, ConfigError>> {
     if paths.is_empty() && !default.exists() {
         let found =
-            |(name, text)| Ok(Found { source: Source::BuiltIn(name, text), in_folder: true });
+            |(name, text)| Ok(ConfigFile { source: Source::BuiltIn(name, text), in_folder: true });
         return BUILT_IN.into_iter().map(found).collect();
     }
     let default = [default.to_path_buf()];
@@ -242,14 +242,14 @@ fn find(paths: &[PathBuf], default: &Path) -> Vec<Result<Found, ConfigError>> {
     for path in paths.iter().filter(|path| !(is_given_twice && is_stdin(path))) {
         match path.is_dir() {
             false => found.push(Ok(named(path))),
-            true => match files_of(path) {
-                Ok(files) => found.extend(
-                    files
-                        .into_iter()
-                        .map(|file| Ok(Found { source: Source::Disk(file), in_folder: true })),
-                ),
-                Err(error) => found.push(Err(error)),
-            },
+            true => {
+                match files_of(path) {
+                    Ok(files) => found.extend(files.into_iter().map(|file| {
+                        Ok(ConfigFile { source: Source::Disk(file), in_folder: true })
+                    })),
+                    Err(error) => found.push(Err(error)),
+                }
+            }
         }
     }
     found
@@ -291,7 +291,7 @@ fn agent_with(read: (String, String), settings: &[Setting]) -> (String, String) 
 
 /// Reads one file into `loaded`.
 fn take(
-    found: Found,
+    found: ConfigFile,
     settings: &[Setting],
     env: &Env<'_>,
     loaded: &mut Loaded,

@@ -202,14 +202,14 @@ struct Pruned<'s> {
 
 /// A value that holds a place, by the way to it, and the places of what it is in.
 struct Holder {
-    way: Vec<Way>,
+    way: Vec<PathStep>,
     /// Its own place: the key's, where that is meant.
     span: Range<usize>,
     within: Vec<Range<usize>>,
 }
 
 #[derive(Clone)]
-enum Way {
+enum PathStep {
     Key(String),
     Item(usize),
 }
@@ -269,12 +269,12 @@ enum Container<'t, 's> {
 }
 
 impl<'t, 's> Container<'t, 's> {
-    fn step(self, step: &Way) -> Option<Self> {
+    fn step(self, step: &PathStep) -> Option<Self> {
         let value = match (self, step) {
-            (Self::Table(table), Way::Key(key)) => {
+            (Self::Table(table), PathStep::Key(key)) => {
                 table.iter_mut().find(|(name, _)| name.get_ref() == key)?.1
             }
-            (Self::List(list), Way::Item(index)) => list.get_mut(*index)?,
+            (Self::List(list), PathStep::Item(index)) => list.get_mut(*index)?,
             _ => return None,
         };
         match value.get_mut() {
@@ -284,10 +284,10 @@ impl<'t, 's> Container<'t, 's> {
         }
     }
 
-    fn remove(self, last: &Way) -> bool {
+    fn remove(self, last: &PathStep) -> bool {
         match (self, last) {
-            (Self::Table(table), Way::Key(key)) => table.remove(key.as_str()).is_some(),
-            (Self::List(list), Way::Item(index)) if *index < list.len() => {
+            (Self::Table(table), PathStep::Key(key)) => table.remove(key.as_str()).is_some(),
+            (Self::List(list), PathStep::Item(index)) if *index < list.len() => {
                 let all = std::mem::replace(list, DeArray::new()).into_iter().enumerate();
                 *list = all.filter(|(at, _)| at != index).map(|(_, value)| value).collect();
                 true
@@ -299,7 +299,7 @@ impl<'t, 's> Container<'t, 's> {
 
 fn search_table(table: &DeTable<'_>, span: &Range<usize>, at: &Holder, best: &mut Option<Holder>) {
     for (key, value) in table.iter() {
-        let step = Way::Key(key.get_ref().to_string());
+        let step = PathStep::Key(key.get_ref().to_string());
         consider(key.span(), step.clone(), span, at, best);
         search(value, step, span, at, best);
     }
@@ -307,7 +307,7 @@ fn search_table(table: &DeTable<'_>, span: &Range<usize>, at: &Holder, best: &mu
 
 fn search(
     value: &Spanned<DeValue<'_>>,
-    step: Way,
+    step: PathStep,
     span: &Range<usize>,
     at: &Holder,
     best: &mut Option<Holder>,
@@ -320,7 +320,7 @@ fn search(
         DeValue::Table(table) => search_table(table, span, &here, best),
         DeValue::Array(values) => {
             for (index, value) in values.iter().enumerate() {
-                search(value, Way::Item(index), span, &here, best);
+                search(value, PathStep::Item(index), span, &here, best);
             }
         }
         _ => {}
@@ -331,7 +331,7 @@ fn search(
 /// sections stands where its first one does, and comes before it.
 fn consider(
     found: Range<usize>,
-    step: Way,
+    step: PathStep,
     span: &Range<usize>,
     at: &Holder,
     best: &mut Option<Holder>,

@@ -56,7 +56,7 @@ impl fmt::Debug for Receipt {
 struct Part(Arc<Ticket>);
 
 struct Ticket {
-    source: Arc<dyn Done>,
+    source: Arc<dyn ReceiptSource>,
     ticket: u64,
     done: AtomicBool,
 }
@@ -69,7 +69,7 @@ impl Drop for Ticket {
     }
 }
 
-trait Done: Send + Sync {
+trait ReceiptSource: Send + Sync {
     /// The batch of this ticket has arrived, or never will.
     fn done(&self, ticket: u64, has_arrived: bool);
 }
@@ -94,7 +94,7 @@ trait Done: Send + Sync {
 pub struct Unacknowledged<P>(Arc<Shared<P>>);
 
 struct Shared<P> {
-    state: Mutex<State<P>>,
+    state: Mutex<ReceiptQueue<P>>,
     settled: Notify,
 }
 
@@ -107,7 +107,7 @@ impl<P> Clone for Unacknowledged<P> {
 impl<P> Default for Unacknowledged<P> {
     fn default() -> Self {
         let (waiting, first, newest, is_stopped) = (VecDeque::new(), 0, None, false);
-        let state = Mutex::new(State { waiting, first, newest, is_stopped });
+        let state = Mutex::new(ReceiptQueue { waiting, first, newest, is_stopped });
         Self(Arc::new(Shared { state, settled: Notify::new() }))
     }
 }
@@ -118,7 +118,7 @@ impl<P> fmt::Debug for Unacknowledged<P> {
     }
 }
 
-struct State<P> {
+struct ReceiptQueue<P> {
     /// Oldest first; those that have arrived wait for the ones before them.
     waiting: VecDeque<(P, bool)>,
     /// The ticket of the first of them.
@@ -140,7 +140,7 @@ impl<P: Send + 'static> Unacknowledged<P> {
         if !state.is_stopped {
             state.waiting.push_back((position, false));
         }
-        let source = Arc::clone(&self.0) as Arc<dyn Done>;
+        let source = Arc::clone(&self.0) as Arc<dyn ReceiptSource>;
         let part = Part(Arc::new(Ticket { source, ticket, done: AtomicBool::new(false) }));
         Receipt(Some(Arc::new([part])))
     }
@@ -174,12 +174,12 @@ impl<P> Unacknowledged<P> {
         self.state().is_stopped
     }
 
-    fn state(&self) -> MutexGuard<'_, State<P>> {
+    fn state(&self) -> MutexGuard<'_, ReceiptQueue<P>> {
         self.0.state.lock().ignore_poison()
     }
 }
 
-impl<P: Send> Done for Shared<P> {
+impl<P: Send> ReceiptSource for Shared<P> {
     fn done(&self, ticket: u64, has_arrived: bool) {
         let mut state = self.state.lock().ignore_poison();
         let Some(index) = ticket.checked_sub(state.first).and_then(|at| usize::try_from(at).ok())

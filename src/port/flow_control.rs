@@ -53,14 +53,14 @@ const CREDIT_BYTES: u64 = 2 * WINDOW_BYTES as u64;
 
 /// How old a write must be to count as acknowledged without an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Patience {
+struct AckTimeout {
     /// The host has sent something since the write: it is alive.
     alive: Duration,
     /// The host has sent nothing since.
     silent: Duration,
 }
 
-impl Patience {
+impl AckTimeout {
     const fn new(alive: u64, silent: u64) -> Self {
         Self { alive: Duration::from_secs(alive), silent: Duration::from_secs(silent) }
     }
@@ -69,21 +69,21 @@ impl Patience {
 /// For a silent host on a port where some host has acknowledged: a host that says nothing probably reads nothing.
 const NEARLY_EVER: u64 = 3_600;
 /// For the window: this host has acknowledged before.
-const ROOM_ANSWERED: Patience = Patience::new(60, NEARLY_EVER);
+const ROOM_ANSWERED: AckTimeout = AckTimeout::new(60, NEARLY_EVER);
 /// For the window: only another host of this port has.
-const ROOM_OTHERS_ANSWERED: Patience = Patience::new(1, NEARLY_EVER);
+const ROOM_OTHERS_ANSWERED: AckTimeout = AckTimeout::new(1, NEARLY_EVER);
 /// For the window: no host of this port has acknowledged.
-const ROOM_UNANSWERED: Patience = Patience::new(1, 1);
+const ROOM_UNANSWERED: AckTimeout = AckTimeout::new(1, 1);
 /// For the window in quiet mode: see [`CREDIT_BYTES`].
-const ROOM_QUIET: Patience = Patience::new(0, 0);
+const ROOM_QUIET: AckTimeout = AckTimeout::new(0, 0);
 /// For proof in quiet mode: the host works in order, so it has read what was written before it sent something.
-const PROVEN_QUIET: Patience = Patience::new(1, NEARLY_EVER);
+const PROVEN_QUIET: AckTimeout = AckTimeout::new(1, NEARLY_EVER);
 /// For durable data in quiet mode: leaves time for the host's own keep-alive, in seconds.
 const DELIVERED_QUIET: u64 = 180;
 /// For durable data: only another host of this port has acknowledged.
-const DELIVERED_OTHERS_ANSWERED: Patience = Patience::new(30, NEARLY_EVER);
+const DELIVERED_OTHERS_ANSWERED: AckTimeout = AckTimeout::new(30, NEARLY_EVER);
 /// For durable data: no host of this port has acknowledged.
-const DELIVERED_UNANSWERED: Patience = Patience::new(30, 300);
+const DELIVERED_UNANSWERED: AckTimeout = AckTimeout::new(30, 300);
 
 /// A barrier is written this long before durable data counts as delivered by time, unless the last barrier is
 /// newer. The connected host may be another one.
@@ -357,19 +357,19 @@ impl FlowControl {
     }
 
     /// The byte up to which time acknowledges.
-    fn acked_by_time(&self, now: Instant, patience: Patience) -> u64 {
+    fn acked_by_time(&self, now: Instant, patience: AckTimeout) -> u64 {
         let old = self.times.iter().take_while(|(at, _)| self.acked_at(*at, patience) <= now);
         old.last().map_or(0, |(_, end)| *end)
     }
 
     /// When time acknowledges what was written `at`.
-    fn acked_at(&self, at: Instant, patience: Patience) -> Instant {
+    fn acked_at(&self, at: Instant, patience: AckTimeout) -> Instant {
         let is_alive = self.alive_at.is_some_and(|alive| alive >= at);
         at + if is_alive { patience.alive } else { patience.silent }
     }
 
     /// When time acknowledges the oldest write after byte `up_to`.
-    fn next_at(&self, up_to: u64, patience: Patience) -> Option<Instant> {
+    fn next_at(&self, up_to: u64, patience: AckTimeout) -> Option<Instant> {
         let first = self.times.iter().find(|(_, end)| *end > up_to);
         first.map(|(at, _)| self.acked_at(*at, patience))
     }
@@ -400,7 +400,7 @@ impl FlowControl {
         [room, delivery, self.repeats_at(durable_end)].into_iter().flatten().min()
     }
 
-    fn room_patience(&self, has_acked: bool) -> Patience {
+    fn room_patience(&self, has_acked: bool) -> AckTimeout {
         match (has_acked, self.acks.any_host_acked()) {
             _ if self.is_quiet() => ROOM_QUIET,
             (true, _) => ROOM_ANSWERED,
@@ -409,11 +409,11 @@ impl FlowControl {
         }
     }
 
-    fn delivery_patience(&self) -> Patience {
+    fn delivery_patience(&self) -> AckTimeout {
         let others_acked = self.acks.any_host_acked();
         let patience = if others_acked { DELIVERED_OTHERS_ANSWERED } else { DELIVERED_UNANSWERED };
         let alive = patience.alive.max(Duration::from_secs(DELIVERED_QUIET));
-        if self.is_quiet() { Patience { alive, ..patience } } else { patience }
+        if self.is_quiet() { AckTimeout { alive, ..patience } } else { patience }
     }
 
     fn outstanding(&self) -> usize {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::ack_tracker::AckTracker;
 use super::flow_control::Share;
 use super::tracked_frame::{Audience, Discarded, TrackedFrame, Undelivered, marked};
-use super::write_buffer::{Outgoing, What};
+use super::write_buffer::{FrameKind, Outgoing};
 use crate::model::Frame;
 use crate::pipeline::StageStats;
 
@@ -120,7 +120,7 @@ impl Scheduler {
                 return Next::NoRoom;
             }
             let frame = self.next_reply.take();
-            return frame.map_or(Next::Nothing, |frame| ready(frame, What::Reply));
+            return frame.map_or(Next::Nothing, |frame| ready(frame, FrameKind::Reply));
         }
         self.pull_durable(cx);
         if let Some(durable) = self.next_durable.front() {
@@ -130,8 +130,9 @@ impl Scheduler {
                 return Next::NoRoom;
             }
             let durable = self.next_durable.pop_front().map(TrackedFrame::split);
-            return durable
-                .map_or(Next::Nothing, |(frame, tracking)| ready(frame, What::Durable(tracking)));
+            return durable.map_or(Next::Nothing, |(frame, tracking)| {
+                ready(frame, FrameKind::Durable(tracking))
+            });
         }
         if self.next_telemetry.is_empty() {
             self.pull_telemetry(cx);
@@ -141,7 +142,7 @@ impl Scheduler {
                 return Next::NoRoom;
             }
             let frame = self.next_telemetry.pop_front();
-            return frame.map_or(Next::Nothing, |frame| ready(frame, What::Telemetry));
+            return frame.map_or(Next::Nothing, |frame| ready(frame, FrameKind::Telemetry));
         }
         let open = self.replies.is_some() || self.durable.is_some();
         if open || !self.telemetry.is_empty() { Next::Nothing } else { Next::Ended }
@@ -152,9 +153,9 @@ impl Scheduler {
     pub(super) fn give_back(&mut self, outgoing: Outgoing) {
         let Outgoing { frame, what } = outgoing;
         match what {
-            What::Durable(tracking) => self.next_durable.push_front(tracking.with(frame)),
-            What::Telemetry => self.next_telemetry.push_front(frame),
-            What::Reply | What::Barrier(_) | What::Echo(_) => {
+            FrameKind::Durable(tracking) => self.next_durable.push_front(tracking.with(frame)),
+            FrameKind::Telemetry => self.next_telemetry.push_front(frame),
+            FrameKind::Reply | FrameKind::Barrier(_) | FrameKind::Echo(_) => {
                 self.node.dropped("session", weight(&frame))
             }
         }
@@ -190,7 +191,7 @@ impl Scheduler {
         let (mut readings, mut tracked) = (0, 0);
         for _ in 0..frames {
             match self.next(&mut cx, usize::MAX, |_, _| true) {
-                Next::Frame(Outgoing { frame, what: What::Durable(_) }) => {
+                Next::Frame(Outgoing { frame, what: FrameKind::Durable(_) }) => {
                     tracked += weight(&frame)
                 }
                 Next::Frame(outgoing) => readings += weight(&outgoing.frame),
@@ -311,7 +312,7 @@ impl Scheduler {
     }
 }
 
-fn ready(frame: Frame, what: What) -> Next {
+fn ready(frame: Frame, what: FrameKind) -> Next {
     Next::Frame(Outgoing { frame, what })
 }
 
@@ -370,7 +371,7 @@ mod tests {
         }
         next(&mut scheduler, 99);
         let (frame_1, tracking) = TrackedFrame { redelivered: true, ..tracked(1) }.split();
-        scheduler.give_back(Outgoing { frame: frame_1, what: What::Durable(tracking) });
+        scheduler.give_back(Outgoing { frame: frame_1, what: FrameKind::Durable(tracking) });
         scheduler.discarded().up_to(3);
         durable.try_send(TrackedFrame { frame: frame("new"), ..tracked(4) }).unwrap();
         assert_eq!(next(&mut scheduler, 99), "new");

@@ -34,7 +34,7 @@ use crate::pipeline::StageStats;
 pub(super) type OnWritten = Box<dyn FnMut(&Frame, Instant) + Send>;
 
 /// State that outlives a session.
-pub(super) struct Core {
+pub(super) struct PortState {
     pub(super) name: String,
     pub(super) scheduler: Scheduler,
     pub(super) write_buffer: WriteBuffer,
@@ -71,7 +71,7 @@ pub(super) enum Ended {
 
 /// Moves bytes both ways until the device is gone or nothing is left to do. Dropping the future loses nothing: the
 /// next session starts at the first byte of the line that was cut.
-pub(super) async fn run(core: &mut Core, device: Box<dyn Device>) -> io::Result<Ended> {
+pub(super) async fn run(core: &mut PortState, device: Box<dyn Device>) -> io::Result<Ended> {
     let mut session = Session::new(core, device);
     poll_fn(|cx| session.poll(cx)).await
 }
@@ -84,7 +84,7 @@ const WRITES: usize = 4;
 const READS: usize = 16;
 
 struct Session<'a> {
-    core: &'a mut Core,
+    core: &'a mut PortState,
     device: Box<dyn Device>,
     closing: Pin<Box<WaitForCancellationFutureOwned>>,
     is_closing: bool,
@@ -109,7 +109,7 @@ struct Session<'a> {
 }
 
 /// The result of one read or write step.
-enum Step {
+enum Progress {
     /// Something changed: poll again before waiting.
     Moved,
     /// Nothing to do; a registered waker continues.
@@ -118,7 +118,7 @@ enum Step {
 }
 
 impl<'a> Session<'a> {
-    fn new(core: &'a mut Core, device: Box<dyn Device>) -> Self {
+    fn new(core: &'a mut PortState, device: Box<dyn Device>) -> Self {
         let mut session = Self {
             closing: Box::pin(core.closing.clone().cancelled_owned()),
             is_closing: false,
@@ -172,9 +172,9 @@ impl<'a> Session<'a> {
             let mut has_moved = has_changed;
             for step in [Self::read, Self::write] {
                 match step(self, cx)? {
-                    Step::Moved => has_moved = true,
-                    Step::Waits => {}
-                    Step::Ends(ended) => return Poll::Ready(Ok(ended)),
+                    Progress::Moved => has_moved = true,
+                    Progress::Waits => {}
+                    Progress::Ends(ended) => return Poll::Ready(Ok(ended)),
                 }
             }
             if self.is_closing && self.host == Some(false) {
@@ -188,10 +188,10 @@ impl<'a> Session<'a> {
         Poll::Pending
     }
 
-    fn read(&mut self, cx: &mut Context<'_>) -> io::Result<Step> {
+    fn read(&mut self, cx: &mut Context<'_>) -> io::Result<Progress> {
         for _ in 0..READS {
             if !self.may_read || !self.core.inbound.is_ready(cx) {
-                return Ok(Step::Waits);
+                return Ok(Progress::Waits);
             }
             match self.device.read(&mut self.buffer[..])? {
                 // These bytes do not show that a host is connected: it may have left after it sent them.
@@ -203,7 +203,7 @@ impl<'a> Session<'a> {
                 Received::Idle => {
                     self.host_present();
                     self.may_read = false;
-                    return Ok(Step::Moved);
+                    return Ok(Progress::Moved);
                 }
                 Received::Away => {
                     self.may_read = false;
@@ -213,13 +213,13 @@ impl<'a> Session<'a> {
                 Received::Gone => return Ok(self.ends(Ended::Gone)),
             }
         }
-        Ok(Step::Moved)
+        Ok(Progress::Moved)
     }
 
-    fn write(&mut self, cx: &mut Context<'_>) -> io::Result<Step> {
+    fn write(&mut self, cx: &mut Context<'_>) -> io::Result<Progress> {
         for _ in 0..WRITES {
             if !self.may_write {
-                return Ok(Step::Waits);
+                return Ok(Progress::Waits);
             }
             if self.newline_due {
                 match self.device.write(b"\n")? {
@@ -237,20 +237,20 @@ impl<'a> Session<'a> {
                 other => return Ok(self.blocked(other)),
             }
         }
-        Ok(Step::Moved)
+        Ok(Progress::Moved)
     }
 
     /// The device did not accept a write.
-    fn blocked(&mut self, why: Sent) -> Step {
+    fn blocked(&mut self, why: Sent) -> Progress {
         match why {
-            Sent::Took(_) => Step::Moved,
+            Sent::Took(_) => Progress::Moved,
             Sent::Full => {
                 self.may_write = false;
                 self.host_present();
                 if !std::mem::replace(&mut self.is_stalled, true) {
                     add(&self.core.counters.stalls, 1);
                 }
-                Step::Moved
+                Progress::Moved
             }
             Sent::Away => self.host_absent(),
             Sent::Gone => self.ends(Ended::Gone),

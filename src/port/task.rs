@@ -18,7 +18,7 @@ use super::in_flight::InFlight;
 use super::inbound::{Inbound, InboundSender};
 use super::retry::Retry;
 use super::scheduler::Scheduler;
-use super::session::{self, Core, Ended};
+use super::session::{self, Ended, PortState};
 use super::tracked_frame::{Discarded, TrackedFrame, Undelivered};
 use super::write_buffer::WriteBuffer;
 use crate::model::Frame;
@@ -52,7 +52,7 @@ const SETTLE: Duration = Duration::from_millis(20);
 /// disconnects in the middle of it may leave the device full.
 pub struct Port {
     opener: Box<dyn Opener>,
-    core: Core,
+    core: PortState,
 }
 
 /// How the port ended.
@@ -91,7 +91,7 @@ impl Port {
     ) -> Self {
         let counters = Arc::<Counters>::default();
         let acks = AckTracker::starting_at(first_number(SystemTime::now()));
-        let core = Core {
+        let core = PortState {
             name: opener.name(),
             scheduler: Scheduler::new(Arc::clone(&node), acks.clone()),
             write_buffer: WriteBuffer::default(),
@@ -270,7 +270,8 @@ impl Port {
     }
 
     fn finish(&mut self, end: PortExit) -> Summary {
-        let Core { scheduler, write_buffer, in_flight, inbound, node, acks, .. } = &mut self.core;
+        let PortState { scheduler, write_buffer, in_flight, inbound, node, acks, .. } =
+            &mut self.core;
         let reason = if end == PortExit::Over { "unread" } else { "shutdown" };
         let mut back = Vec::new();
         write_buffer.take_all(false, |outgoing, _| back.push(outgoing));

@@ -19,11 +19,11 @@ use super::device::{Device, NotOpen, Received, Sent};
 pub(super) struct UnixPort {
     stream: UnixStream,
     /// Which readiness to wait for: set by a read or write that found nothing to do.
-    wants: Wants,
+    wants: WaitsFor,
 }
 
 #[derive(Debug, Default)]
-struct Wants {
+struct WaitsFor {
     bytes: bool,
     room: bool,
 }
@@ -31,7 +31,7 @@ struct Wants {
 impl UnixPort {
     /// Over a connected stream socket.
     pub(super) fn new(stream: UnixStream) -> Self {
-        Self { stream, wants: Wants::default() }
+        Self { stream, wants: WaitsFor::default() }
     }
 }
 

@@ -13,12 +13,12 @@ pub const WRITE_BYTES_MAX: usize = 32 * 1024;
 #[derive(Debug)]
 pub(super) struct Outgoing {
     pub(super) frame: Frame,
-    pub(super) what: What,
+    pub(super) what: FrameKind,
 }
 
 /// What a frame is, and what becomes of it when its host disconnects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum FrameKind {
     /// For this host only: dropped when it disconnects.
     Reply,
     /// Tracked until some host acknowledges it.
@@ -66,12 +66,12 @@ impl WriteBuffer {
     pub(super) fn has_durable(&self) -> bool {
         self.frames
             .iter()
-            .any(|pending_frame| matches!(pending_frame.outgoing.what, What::Durable(_)))
+            .any(|pending_frame| matches!(pending_frame.outgoing.what, FrameKind::Durable(_)))
     }
 
     pub(super) fn has_telemetry(&self) -> bool {
         let readings = |pending_frame: &Pending| {
-            pending_frame.outgoing.what == What::Telemetry
+            pending_frame.outgoing.what == FrameKind::Telemetry
                 && pending_frame.outgoing.frame.readings > 0
         };
         self.frames.iter().any(readings)
@@ -129,7 +129,7 @@ impl WriteBuffer {
         while let Some(Pending { mut outgoing, end }) = self.frames.pop_front() {
             let length = outgoing.frame.bytes.len();
             let mut written = (self.written_to + length).saturating_sub(end);
-            let is_telemetry = outgoing.what == What::Telemetry;
+            let is_telemetry = outgoing.what == FrameKind::Telemetry;
             if newline_follows && is_telemetry && written > 0 {
                 written += usize::from(outgoing.frame.bytes.get(written) == Some(&b'\n'));
             }
@@ -171,7 +171,7 @@ mod tests {
 
     fn frame(bytes: impl Into<Bytes>) -> Outgoing {
         let frame = Frame::new(bytes, 1, Instant::now());
-        Outgoing { frame, what: What::Telemetry }
+        Outgoing { frame, what: FrameKind::Telemetry }
     }
 
     fn accept(write_buffer: &mut WriteBuffer, bytes: usize) -> usize {
@@ -256,7 +256,7 @@ mod tests {
     fn a_durable_frame_starts_again_as_a_whole() {
         let mut write_buffer = WriteBuffer::default();
         let (seq, redelivered, requested_at, audience) = (1, false, None, <_>::default());
-        let what = What::Durable(Tracking { seq, redelivered, requested_at, audience });
+        let what = FrameKind::Durable(Tracking { seq, redelivered, requested_at, audience });
         write_buffer.push(Outgoing { what, ..frame("one\ntwo\n") });
         assert!(write_buffer.has_durable());
         accept(&mut write_buffer, 6);

@@ -14,7 +14,7 @@ struct Client {
     /// The same, of a user and a secret with this between them: `-u root:X`.
     pair: &'static [(&'static str, char)],
     /// It is known by its position: `htpasswd -b FILE USER X`.
-    behind: &'static [Behind],
+    behind: &'static [PositionalSecret],
 }
 
 const fn client(names: &'static [&'static str]) -> Client {
@@ -22,7 +22,7 @@ const fn client(names: &'static [&'static str]) -> Client {
 }
 
 /// A secret that has no option of its own.
-struct Behind {
+struct PositionalSecret {
     /// The arguments before it, in this order, with anything between: a word, the end of one (`*x`), its beginning (`x*`),
     /// or a letter among short options (`-b`).
     words: &'static [&'static str],
@@ -33,12 +33,12 @@ struct Behind {
     is_next: bool,
 }
 
-const fn behind(words: &'static [&'static str], skip: u8) -> Behind {
-    Behind { words, skip, is_next: false }
+const fn behind(words: &'static [&'static str], skip: u8) -> PositionalSecret {
+    PositionalSecret { words, skip, is_next: false }
 }
 
-const fn next(words: &'static [&'static str]) -> Behind {
-    Behind { words, skip: 0, is_next: true }
+const fn next(words: &'static [&'static str]) -> PositionalSecret {
+    PositionalSecret { words, skip: 0, is_next: true }
 }
 
 /// From the programs' manuals. A long option whose name implies a secret needs no entry.
@@ -307,7 +307,7 @@ const CLIENTS: &[Client] = &[
 
 /// Those of the last line of [`CLIENTS`].
 const LOGS_IN: u128 = 1 << (CLIENTS.len() - 1);
-/// All [`Behind`] of all of them.
+/// All [`PositionalSecret`] of all of them.
 const BEHIND: usize = {
     let (mut sum, mut number) = (0, 0);
     while number < CLIENTS.len() {
@@ -340,7 +340,7 @@ enum Next {
     Pair(char, bool),
 }
 
-/// How far the arguments have come of one [`Behind`].
+/// How far the arguments have come of one [`PositionalSecret`].
 #[derive(Clone, Copy, Default)]
 struct Seen {
     words: u8,
@@ -351,7 +351,7 @@ struct Seen {
 pub(super) struct Arguments {
     /// The [`CLIENTS`] seen so far, one bit each. More than one where one starts the other.
     clients: u128,
-    /// Of each [`Behind`], in the order of the clients.
+    /// Of each [`PositionalSecret`], in the order of the clients.
     seen: [Seen; BEHIND],
     has_login: bool,
     /// One of [`KEEPERS`] was there.
@@ -553,7 +553,7 @@ impl Arguments {
     }
 }
 
-/// Whether `argument` is what a [`Behind`] calls `word`.
+/// Whether `argument` is what a [`PositionalSecret`] calls `word`.
 fn is_word(argument: &str, word: &str) -> bool {
     match word.as_bytes() {
         [b'-', letter] => {

@@ -9,7 +9,7 @@ use super::{Options, Backlog};
 use crate::model::Frame;
 use crate::pipeline::{BoxSink, Sink, StageError};
 use crate::values::words::NONE;
-use crate::values::{Manual, On, key};
+use crate::values::{Manual, Enabled, key};
 
 pub(super) const MANUAL: Manual = Manual {
     key: key("null", "`true`", NONE, "true", "discards everything, but counts it"),
@@ -19,7 +19,7 @@ pub(super) const MANUAL: Manual = Manual {
 /// What `null` takes: `true`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
-pub struct NullOptions(On);
+pub struct NullOptions(Enabled);
 
 impl fmt::Display for NullOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

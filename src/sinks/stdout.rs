@@ -15,7 +15,7 @@ use super::{Options, Backlog, why};
 use crate::model::Frame;
 use crate::pipeline::{BoxSink, Sink, StageError};
 use crate::values::words::NONE;
-use crate::values::{Manual, On, key};
+use crate::values::{Manual, Enabled, key};
 
 pub(super) const MANUAL: Manual = Manual {
     key: key("stdout", "`true`", NONE, "true", "standard output"),
@@ -25,7 +25,7 @@ pub(super) const MANUAL: Manual = Manual {
 /// What `stdout` takes: `true`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
-pub struct StdoutOptions(On);
+pub struct StdoutOptions(Enabled);
 
 impl fmt::Display for StdoutOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

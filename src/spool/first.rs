@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::record::{self, What};
+use super::record::{self, RecordKind};
 use crate::record_file::HEAD;
 
 /// The longest first record: its texts are bounded, and no byte of them takes more than six.
@@ -32,7 +32,7 @@ impl First {
     pub(super) fn of(bytes: &[u8]) -> Option<Self> {
         let (head, rest) = bytes.split_at_checked(HEAD)?;
         let read = record::read(head);
-        if read.is_some_and(|head| head.kind != What::Session) {
+        if read.is_some_and(|head| head.kind != RecordKind::Session) {
             return None;
         }
         let length = match read {

@@ -12,12 +12,12 @@ pub(super) const MAGIC: [u8; 8] = *b"IBSPOOL\x01";
 /// The longest body: a frame is a line of at most 1 MiB, or 32 KiB of lines.
 pub(super) const BODY_MAX: usize = 2 << 20;
 
-/// The head of a record. For records that are no items the number is as [`What`] says.
-pub(super) type Head = record_file::Head<What>;
+/// The head of a record. For records that are no items the number is as [`RecordKind`] says.
+pub(super) type Head = record_file::Head<RecordKind>;
 
 /// The kinds of record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum RecordKind {
     /// A run of an agent began. The number is that of the next item, the body a [`Session`](super::first::Session).
     Session,
     /// The host acknowledged every item up to the number.
@@ -28,7 +28,7 @@ pub(super) enum What {
     Item(Kind),
 }
 
-impl What {
+impl RecordKind {
     fn code(self) -> u8 {
         match self {
             Self::Session => 1,
@@ -50,7 +50,7 @@ impl What {
 
 /// Appends a record of the spool to `out`.
 pub(super) fn write(
-    what: What,
+    what: RecordKind,
     number: u64,
     at_ms: u64,
     (readings, request): (u32, u32),
@@ -66,7 +66,7 @@ pub(super) fn write(
 /// The head of a spool record at the start of `bytes`. `None`: it is not valid.
 pub(super) fn read(bytes: &[u8]) -> Option<Head> {
     let head = record_file::read(bytes)?;
-    let what = What::of(head.kind)?;
+    let what = RecordKind::of(head.kind)?;
     let fits_in_file = head.length as usize <= BODY_MAX;
     fits_in_file.then(|| head.of_kind(what))
 }
@@ -84,10 +84,10 @@ mod tests {
     #[test]
     fn a_record_is_read_as_it_was_written_and_not_with_any_bit_changed() {
         let mut bytes = Vec::new();
-        write(What::Item(Kind::Response), 7, 1_700_000_000_000, (3, 9), b"body", &mut bytes);
+        write(RecordKind::Item(Kind::Response), 7, 1_700_000_000_000, (3, 9), b"body", &mut bytes);
         assert_eq!(bytes.len(), HEAD + 4);
         let head = read(&bytes).unwrap();
-        assert_eq!(head.kind, What::Item(Kind::Response));
+        assert_eq!(head.kind, RecordKind::Item(Kind::Response));
         assert_eq!(
             (head.number, head.at_ms, head.readings, head.request),
             (7, 1_700_000_000_000, 3, 9)
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn a_length_that_no_frame_has_is_no_head() {
         let mut bytes = Vec::new();
-        write(What::Item(Kind::Event), 1, 0, (1, 0), &vec![0; BODY_MAX + 1], &mut bytes);
+        write(RecordKind::Item(Kind::Event), 1, 0, (1, 0), &vec![0; BODY_MAX + 1], &mut bytes);
         assert_eq!(read(&bytes), None);
     }
 }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::first::{FIRST_MAX, First, Session};
 use super::message::{DurableMessage, Kind};
-use super::record::{self, Head, MAGIC, What};
+use super::record::{self, Head, MAGIC, RecordKind};
 use crate::record_file::{CHUNK, HEAD, Reader, Storage};
 use crate::sinks::why;
 
@@ -247,11 +247,11 @@ impl Scan {
         }
         self.damaged += weight(&head);
         let what = match head.kind {
-            What::Item(kind) => format!("{} {} is damaged", kind.name(), head.number),
+            RecordKind::Item(kind) => format!("{} {} is damaged", kind.name(), head.number),
             _ => "a record's body is damaged".to_owned(),
         };
         self.corruptions(at, next - at, what);
-        let used = u64::from(matches!(head.kind, What::Item(_)));
+        let used = u64::from(matches!(head.kind, RecordKind::Item(_)));
         self.next_seq = self.next_seq.max(head.number.saturating_add(used));
         Ok(next)
     }
@@ -264,25 +264,25 @@ impl Scan {
         body: u64,
     ) -> Result<(), Stop> {
         match head.kind {
-            What::Session => {
+            RecordKind::Session => {
                 let body = reader.bytes(body, (head.length as usize).min(CHUNK))?;
                 let session = serde_json::from_slice(body);
                 self.session = Some(session.map_err(|_| "a head of a session says nothing")?);
                 self.next_seq = self.next_seq.max(head.number);
             }
-            What::Read => {
+            RecordKind::Read => {
                 while self.waiting.front().is_some_and(|first| first.seq <= head.number) {
                     self.waiting.pop_front();
                 }
                 self.next_seq = self.next_seq.max(head.number.saturating_add(1));
             }
-            What::Dropped => {
+            RecordKind::Dropped => {
                 if let Ok(index) = self.waiting.binary_search_by_key(&head.number, |item| item.seq)
                 {
                     self.waiting.remove(index);
                 }
             }
-            What::Item(kind) => {
+            RecordKind::Item(kind) => {
                 if head.number < self.next_seq {
                     return Err(format!("{} {} is out of order", kind.name(), head.number).into());
                 }
@@ -310,7 +310,7 @@ impl Scan {
 /// The weight of an ignored record.
 fn weight(head: &Head) -> u64 {
     match head.kind {
-        What::Item(_) => head.readings.into(),
+        RecordKind::Item(_) => head.readings.into(),
         _ => 0,
     }
 }
@@ -325,7 +325,8 @@ pub fn body<S: Storage>(storage: &mut S, entry: &Entry) -> io::Result<Option<Vec
     let read = storage.read_at(offset.into(), &mut bytes)?;
     let head = record::read(&bytes[..read]);
     let same = |head: Head| {
-        (head.kind, head.number, head.length) == (What::Item(entry.kind), entry.seq, entry.length)
+        (head.kind, head.number, head.length)
+            == (RecordKind::Item(entry.kind), entry.seq, entry.length)
     };
     let whole = read == bytes.len() && head.is_some_and(same);
     let body = bytes.split_off(HEAD.min(bytes.len()));

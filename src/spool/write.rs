@@ -5,7 +5,7 @@ use std::io;
 
 use super::first::Session;
 use super::queue::Spool;
-use super::record::{self, MAGIC, What};
+use super::record::{self, MAGIC, RecordKind};
 use super::scan::{self, Entry};
 use crate::model::Frame;
 use crate::record_file::{HEAD, Storage, append_all};
@@ -150,17 +150,17 @@ impl<S: Storage> Spool<S> {
         }
         let mut out = Vec::new();
         for number in &self.dropped {
-            record::write(What::Dropped, *number, now_ms, (0, 0), &[], &mut out);
+            record::write(RecordKind::Dropped, *number, now_ms, (0, 0), &[], &mut out);
         }
         if self.acked > self.acked_written {
-            record::write(What::Read, self.acked, now_ms, (0, 0), &[], &mut out);
+            record::write(RecordKind::Read, self.acked, now_ms, (0, 0), &[], &mut out);
         }
         let mut gathered = Vec::new();
         for index in first..self.waiting.len() {
             let entry = self.waiting[index];
             if let Some(frame) = self.frames.get(&entry.seq).filter(|_| self.fits_in_file(&entry)) {
                 gathered.push((index, self.file.end + out.len() as u64));
-                let (what, says) = (What::Item(entry.kind), (entry.readings, entry.request));
+                let (what, says) = (RecordKind::Item(entry.kind), (entry.readings, entry.request));
                 record::write(what, entry.seq, entry.at_ms, says, &frame.bytes, &mut out);
             }
             if out.len() >= WRITE_BYTES || index + 1 == self.waiting.len() {
@@ -235,13 +235,13 @@ struct Content<'a> {
 }
 
 impl Content<'_> {
-    fn write_beside<S: Storage>(&self, storage: &mut S, now_ms: u64) -> io::Result<Made> {
+    fn write_beside<S: Storage>(&self, storage: &mut S, now_ms: u64) -> io::Result<RewrittenFile> {
         let mut out = MAGIC.to_vec();
         let first = self.waiting.front().map_or(self.next_seq, |first| first.seq);
         session_record(self.session, first, now_ms, &mut out);
         // Recorded at both ends, so that corruption of one leaves no items without an owner.
         let empty_end = (2 * out.len() - MAGIC.len()) as u64;
-        let mut made = Made { empty_end, ..Made::default() };
+        let mut made = RewrittenFile { empty_end, ..RewrittenFile::default() };
         for (index, entry) in self.waiting.iter().enumerate() {
             if entry.record() > self.longest {
                 continue;
@@ -264,7 +264,7 @@ impl Content<'_> {
                 },
             };
             made.places.push((index, made.end + out.len() as u64));
-            let (what, says) = (What::Item(entry.kind), (entry.readings, entry.request));
+            let (what, says) = (RecordKind::Item(entry.kind), (entry.readings, entry.request));
             record::write(what, entry.seq, entry.at_ms, says, body, &mut out);
             if out.len() >= WRITE_BYTES {
                 append_all(|part| storage.append_beside(part), &out)?;
@@ -281,7 +281,7 @@ impl Content<'_> {
 
 /// A new file that has not replaced the old one yet.
 #[derive(Debug, Default)]
-struct Made {
+struct RewrittenFile {
     /// Index and offset of each item in it.
     places: Vec<(usize, u64)>,
     /// Items that could not be read from the old one.
@@ -293,5 +293,5 @@ struct Made {
 fn session_record(session: &Session, number: u64, now_ms: u64, out: &mut Vec<u8>) {
     // A struct of texts and a number always serializes.
     let body = serde_json::to_vec(session).unwrap_or_default();
-    record::write(What::Session, number, now_ms, (0, 0), &body, out);
+    record::write(RecordKind::Session, number, now_ms, (0, 0), &body, out);
 }

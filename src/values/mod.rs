@@ -14,6 +14,6 @@ mod switch;
 pub use glob::Glob;
 pub use hex::hex;
 pub use reference::{Key, Manual, Section, key, words};
-pub(crate) use switch::On;
+pub(crate) use switch::Enabled;
 pub use units::{Count, Period, Size};
 pub use value::Problem;

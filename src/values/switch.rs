@@ -6,9 +6,9 @@ use super::value::{Problem, Raw};
 
 /// A target without options: `true` or an empty table.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct On;
+pub(crate) struct Enabled;
 
-impl<'de> Deserialize<'de> for On {
+impl<'de> Deserialize<'de> for Enabled {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let problem = match Raw::deserialize(deserializer)? {
             Raw::Bool(true) | Raw::Table { keys: 0 } => return Ok(Self),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Core, Session};
+use super::{PortState, Session};
 
 /// The deadline of a timer that is not set.
 pub(super) const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -18,7 +18,7 @@ const DRAIN_MAX: Duration = Duration::from_secs(1);
 impl Session<'_> {
     /// Everything is written: whether the last acknowledgement may still come.
     pub(super) fn awaits_ack(&mut self) -> bool {
-        let Core { in_flight, acks, .. } = &*self.core;
+        let PortState { in_flight, acks, .. } = &*self.core;
         let now = Instant::now();
         in_flight.has_durable()
             && acks.acknowledged().1
@@ -31,7 +31,7 @@ impl Session<'_> {
         if self.core.acks.take_host_replaced() {
             self.host_was_replaced();
         }
-        let Core { window, in_flight, breaker, scheduler, .. } = &mut *self.core;
+        let PortState { window, in_flight, breaker, scheduler, .. } = &mut *self.core;
         if window.is_waiting() || !in_flight.is_empty() {
             window.credit(now, self.is_stalled);
             if in_flight.acknowledge(window.delivered(), window.read()) {
@@ -44,7 +44,7 @@ impl Session<'_> {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let Core { window, in_flight, breaker, .. } = &*self.core;
+        let PortState { window, in_flight, breaker, .. } = &*self.core;
         // A stalled device acknowledges nothing by time, and room wakes the task.
         let by_window =
             window.deadline(Instant::now(), in_flight.durable_end()).filter(|_| !self.is_stalled);

@@ -5,18 +5,18 @@ use std::task::Context;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Core, Ended, Session, Step};
+use super::{Ended, PortState, Progress, Session};
 use crate::model::Frame;
 use crate::port::counters::add;
 use crate::port::flow_control::{BARRIER_BYTES, Share};
 use crate::port::scheduler::{Next, weight};
-use crate::port::write_buffer::{Outgoing, What};
+use crate::port::write_buffer::{FrameKind, Outgoing};
 
 impl Session<'_> {
     /// Fills the empty write buffer. Returns the step to take if it stays empty.
-    pub(super) fn fill(&mut self, cx: &mut Context<'_>) -> Option<Step> {
+    pub(super) fn fill(&mut self, cx: &mut Context<'_>) -> Option<Progress> {
         self.open_session();
-        let Core { scheduler, write_buffer, window, acks, in_flight, control_lines, .. } =
+        let PortState { scheduler, write_buffer, window, acks, in_flight, control_lines, .. } =
             &mut *self.core;
         let mut is_full = false;
         let has_ended = loop {
@@ -44,7 +44,7 @@ impl Session<'_> {
         {
             if let Some(number) = acks.take_request() {
                 write_buffer
-                    .push(control_frame(control_lines.keep_alive(number), What::Echo(number)));
+                    .push(control_frame(control_lines.keep_alive(number), FrameKind::Echo(number)));
             } else if window.wants_barrier(
                 now,
                 write_buffer.pending(),
@@ -53,23 +53,25 @@ impl Session<'_> {
                 has_ended || is_full || scheduler.durable_waits(),
             ) && let Some(number) = window.barrier(now, write_buffer.pending())
             {
-                write_buffer
-                    .push(control_frame(control_lines.keep_alive(number), What::Barrier(number)));
+                write_buffer.push(control_frame(
+                    control_lines.keep_alive(number),
+                    FrameKind::Barrier(number),
+                ));
             }
         }
         self.accepted(0); // a frame of no bytes is written already
         match (self.core.write_buffer.is_empty(), has_ended) {
             (false, _) => None,
-            (true, true) if self.awaits_ack() => Some(Step::Waits),
-            (true, true) => Some(Step::Ends(Ended::Flushed)),
-            (true, false) => Some(Step::Waits),
+            (true, true) if self.awaits_ack() => Some(Progress::Waits),
+            (true, true) => Some(Progress::Ends(Ended::Flushed)),
+            (true, false) => Some(Progress::Waits),
         }
     }
 
     /// Adds the session line with a barrier, once the host understands events, and a changed breaker state.
     pub(super) fn open_session(&mut self) {
         let connects = *self.core.hosts.borrow();
-        let Core {
+        let PortState {
             write_buffer,
             acks,
             control_lines: Some(control_lines),
@@ -83,7 +85,7 @@ impl Session<'_> {
         };
         if self.session_line_due && acks.events_understood() {
             self.session_line_due = false;
-            write_buffer.push(control_frame(control_lines.session(connects), What::Reply));
+            write_buffer.push(control_frame(control_lines.session(connects), FrameKind::Reply));
             // The first barrier comes before all data: a host that takes over behind it skips it, or answers over another
             // connection.
             let pending = write_buffer.pending();
@@ -91,12 +93,12 @@ impl Session<'_> {
                 && let Some(number) = window.barrier(Instant::now(), pending)
             {
                 let barrier = control_lines.keep_alive(number);
-                write_buffer.push(control_frame(barrier, What::Barrier(number)));
+                write_buffer.push(control_frame(barrier, FrameKind::Barrier(number)));
             }
         }
         if breaker.state != *breaker_reported && self.device.needs_newline() {
             *breaker_reported = breaker.state;
-            write_buffer.push(control_frame(control_lines.breaker(breaker), What::Reply));
+            write_buffer.push(control_frame(control_lines.breaker(breaker), FrameKind::Reply));
         }
     }
 
@@ -109,7 +111,7 @@ impl Session<'_> {
     }
 
     pub(super) fn accepted(&mut self, bytes: usize) {
-        let Core { write_buffer, node, on_written, counters, window, in_flight, .. } =
+        let PortState { write_buffer, node, on_written, counters, window, in_flight, .. } =
             &mut *self.core;
         let now = Instant::now();
         if bytes > 0 {
@@ -125,17 +127,17 @@ impl Session<'_> {
                 seen(&frame, now);
             }
             match what {
-                What::Barrier(number) => window.barrier_written(now, number, end, false),
-                What::Echo(number) => window.barrier_written(now, number, end, true),
-                What::Durable(tracking) => in_flight.push_durable(end, tracking.with(frame)),
-                What::Telemetry => in_flight.push_best_effort(end, weight(&frame)),
-                What::Reply => {}
+                FrameKind::Barrier(number) => window.barrier_written(now, number, end, false),
+                FrameKind::Echo(number) => window.barrier_written(now, number, end, true),
+                FrameKind::Durable(tracking) => in_flight.push_durable(end, tracking.with(frame)),
+                FrameKind::Telemetry => in_flight.push_best_effort(end, weight(&frame)),
+                FrameKind::Reply => {}
             }
         });
     }
 }
 
 /// A frame of the port's own. It carries no reading.
-fn control_frame(bytes: Bytes, what: What) -> Outgoing {
+fn control_frame(bytes: Bytes, what: FrameKind) -> Outgoing {
     Outgoing { frame: Frame::new(bytes, 0, Instant::now()), what }
 }

@@ -2,11 +2,11 @@
 
 use tokio::time::Instant;
 
-use super::{Core, Ended, Session, Step};
+use super::{Ended, PortState, Progress, Session};
 use crate::port::counters::add;
 use crate::port::scheduler::weight;
 use crate::port::tracked_frame::{TrackedFrame, Tracking, marked};
-use crate::port::write_buffer::{Outgoing, What};
+use crate::port::write_buffer::{FrameKind, Outgoing};
 
 impl Session<'_> {
     /// The first sign of a host in this session starts it.
@@ -32,7 +32,7 @@ impl Session<'_> {
 
     /// No host is connected. Nothing is written or pulled until the device reports a change, which can take hours.
     /// What the host sent before it disconnected is still read.
-    pub(super) fn host_absent(&mut self) -> Step {
+    pub(super) fn host_absent(&mut self) -> Progress {
         self.may_write = false;
         match self.host.replace(false) {
             Some(false) => {}
@@ -40,16 +40,16 @@ impl Session<'_> {
             None => tracing::info!(port = %self.core.name, "no host is connected yet"),
         }
         self.reset();
-        Step::Moved
+        Progress::Moved
     }
 
-    pub(super) fn ends(&mut self, ended: Ended) -> Step {
+    pub(super) fn ends(&mut self, ended: Ended) -> Progress {
         if self.host == Some(true) {
             self.host_left();
         }
         self.reset();
         self.core.inbound.host_left();
-        Step::Ends(ended)
+        Progress::Ends(ended)
     }
 
     /// Another host is connected, and the device did not show the disconnect.
@@ -75,26 +75,33 @@ impl Session<'_> {
     /// tail of a write in flight reaches the next host, and would join with a line longer than one write. One byte
     /// for each connect ends both.
     pub(super) fn reset(&mut self) {
-        let Core {
-            write_buffer, scheduler, window, in_flight, node, control_lines, counters, ..
+        let PortState {
+            write_buffer,
+            scheduler,
+            window,
+            in_flight,
+            node,
+            control_lines,
+            counters,
+            ..
         } = &mut *self.core;
         let mut gone = in_flight.take_best_effort();
         let mut back = Vec::new();
         for (mut frame, tracking) in in_flight.take_durable().map(TrackedFrame::split) {
             frame.bytes = marked(&frame.bytes);
             node.received(weight(&frame)); // it was given, and is not
-            let what = What::Durable(Tracking { redelivered: true, ..tracking });
+            let what = FrameKind::Durable(Tracking { redelivered: true, ..tracking });
             back.push(Outgoing { frame, what });
         }
         let needs_newline = self.device.needs_newline();
         let was_cut = write_buffer.take_all(needs_newline, |mut outgoing, lines| {
             match &mut outgoing.what {
-                What::Durable(tracking) if lines > 0 => {
+                FrameKind::Durable(tracking) if lines > 0 => {
                     tracking.redelivered = true;
                     outgoing.frame.bytes = marked(&outgoing.frame.bytes);
                 }
                 // The rest goes to the next host. In most formats a line is a reading.
-                What::Telemetry if lines > 0 => {
+                FrameKind::Telemetry if lines > 0 => {
                     let weight = weight(&outgoing.frame);
                     if outgoing.frame.bytes.is_empty() {
                         node.sent(weight);

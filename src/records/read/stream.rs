@@ -41,7 +41,7 @@ const DATAGRAM_MAX: usize = 256 * 1024;
 
 /// What programs write to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum Inlet {
     /// A FIFO; it is made if it is missing.
     Fifo(PathBuf),
     /// A socket that programs connect to.
@@ -53,7 +53,7 @@ pub enum Place {
 /// Lines that programs write to a place of this agent.
 #[derive(Debug)]
 pub struct Written {
-    place: Place,
+    place: Inlet,
     decode: Decode,
     max_line: usize,
     buffers: Buffers,
@@ -63,7 +63,7 @@ pub struct Written {
 
 impl Written {
     /// Lines of at most `max_line` bytes; longer ones are skipped.
-    pub fn new(place: Place, decode: Decode, max_line: usize, buffers: Buffers) -> Self {
+    pub fn new(place: Inlet, decode: Decode, max_line: usize, buffers: Buffers) -> Self {
         Self { place, decode, max_line, buffers, unacknowledged: Unacknowledged::default() }
     }
 }
@@ -73,15 +73,15 @@ impl Source for Written {
 
     fn name(&self) -> String {
         let name = match self.place {
-            Place::Fifo(_) => "fifo",
-            Place::Unix(_) => "unix",
-            Place::Datagram(_) => "datagram",
+            Inlet::Fifo(_) => "fifo",
+            Inlet::Unix(_) => "unix",
+            Inlet::Datagram(_) => "datagram",
         };
         name.to_owned()
     }
 
     fn detail(&self) -> String {
-        let (Place::Fifo(path) | Place::Unix(path) | Place::Datagram(path)) = &self.place;
+        let (Inlet::Fifo(path) | Inlet::Unix(path) | Inlet::Datagram(path)) = &self.place;
         path.display().to_string()
     }
 
@@ -104,23 +104,23 @@ impl Source for Written {
     }
 
     async fn close(&mut self) {
-        if let Place::Unix(path) | Place::Datagram(path) = &self.place {
+        if let Inlet::Unix(path) | Inlet::Datagram(path) = &self.place {
             let _ = tokio::fs::remove_file(path).await;
         }
     }
 }
 
 /// Reads until it fails.
-async fn read(place: Place, splitter: Splitter, sender: mpsc::Sender<Lines>) -> io::Result<()> {
+async fn read(place: Inlet, splitter: Splitter, sender: mpsc::Sender<Lines>) -> io::Result<()> {
     let prepared = place.clone();
     spawn_blocking(move || prepare(&prepared)).await.map_err(io::Error::other)??;
     match place {
-        Place::Fifo(path) => {
+        Inlet::Fifo(path) => {
             // Open for writing too, so that it does not end when the last writer leaves.
             let fifo = pipe::OpenOptions::new().read_write(true).open_receiver(&path)?;
             stream(fifo, splitter, &sender, &AtomicUsize::new(0)).await
         }
-        Place::Unix(path) => {
+        Inlet::Unix(path) => {
             let listener = bind(&path, |path| UnixListener::bind(path))?;
             let (mut writers, begun) = (JoinSet::new(), Arc::new(AtomicUsize::new(0)));
             loop {
@@ -133,7 +133,7 @@ async fn read(place: Place, splitter: Splitter, sender: mpsc::Sender<Lines>) -> 
                 }
             }
         }
-        Place::Datagram(path) => {
+        Inlet::Datagram(path) => {
             let socket = bind(&path, |path| UnixDatagram::bind(path))?;
             datagrams(&socket, splitter, &sender).await
         }
@@ -158,7 +158,7 @@ pub(super) async fn stream(
     begun: &AtomicUsize,
 ) -> io::Result<()> {
     let mut piece = BytesMut::new();
-    let mut held = Held { begun, bytes: 0 };
+    let mut held = PartialLine { begun, bytes: 0 };
     loop {
         piece.reserve(PIECE);
         let read = from.read_buf(&mut piece).await?;
@@ -180,12 +180,12 @@ pub(super) async fn stream(
 }
 
 /// What one writer has begun, as a part of what all have.
-struct Held<'a> {
+struct PartialLine<'a> {
     begun: &'a AtomicUsize,
     bytes: usize,
 }
 
-impl Held<'_> {
+impl PartialLine<'_> {
     /// Whether there is room for `bytes`.
     fn set(&mut self, bytes: usize) -> bool {
         let others = self.begun.fetch_sub(self.bytes, Relaxed) - self.bytes;
@@ -195,7 +195,7 @@ impl Held<'_> {
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for PartialLine<'_> {
     fn drop(&mut self) {
         self.set(0);
     }
@@ -230,13 +230,13 @@ async fn datagrams(
 }
 
 /// Makes a FIFO that is missing, and removes a socket without a listener. Blocks.
-fn prepare(place: &Place) -> io::Result<()> {
+fn prepare(place: &Inlet) -> io::Result<()> {
     match place {
-        Place::Fifo(path) if !path.exists() => {
+        Inlet::Fifo(path) if !path.exists() => {
             Ok(rustix::fs::mkfifoat(CWD, path, Mode::RUSR | Mode::WUSR)?)
         }
-        Place::Fifo(_) => Ok(()),
-        Place::Unix(path) | Place::Datagram(path) => {
+        Inlet::Fifo(_) => Ok(()),
+        Inlet::Unix(path) | Inlet::Datagram(path) => {
             let found = fs::symlink_metadata(path);
             match found.is_ok_and(|found| found.file_type().is_socket()) && !is_alive(path) {
                 true => fs::remove_file(path),

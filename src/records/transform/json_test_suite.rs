@@ -4,14 +4,14 @@
 //! are of 100,000 brackets are made here. Written by a script: rustfmt leaves it alone.
 
 use super::fields::Fields;
-use super::record::Found;
+use super::record::FoundFields;
 use super::scan::{Flaw, scan};
 
 /// Whether `value` is taken as a value, at both places.
 fn takes(value: &[u8]) -> [Result<(), Flaw>; 2] {
     [(&b"{\"a\":"[..], &b"}\n"[..]), (b"{\"a\":[0,", b"]}\n")].map(|(before, after)| {
         let line = [before, value, after].concat();
-        scan(&line, &Fields::default(), &mut Found::default()).map(|_| ())
+        scan(&line, &Fields::default(), &mut FoundFields::default()).map(|_| ())
     })
 }
 

@@ -23,7 +23,7 @@ use crate::values::{Problem, Section};
 
 pub use fields::{Field, Fields};
 pub use pass::Pass;
-use record::Found;
+use record::FoundFields;
 pub use record::Record;
 pub use scan::Flaw;
 pub(in crate::records) use text::plain_text;
@@ -53,7 +53,7 @@ pub trait Operator: Send {
 #[derive(Debug)]
 pub struct Members {
     fields: Fields,
-    found: Found,
+    found: FoundFields,
     name: Vec<u8>,
 }
 
@@ -61,7 +61,7 @@ impl Default for Members {
     fn default() -> Self {
         let mut fields = Fields::default();
         fields.open();
-        Self { fields, found: Found::default(), name: Vec::new() }
+        Self { fields, found: FoundFields::default(), name: Vec::new() }
     }
 }
 

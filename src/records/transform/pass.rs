@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::fields::Fields;
-use super::record::{Changes, Found, Record};
+use super::record::{Changes, FoundFields, Record};
 use super::scan::{Flaw, scan};
 use super::text::write_text;
 use super::{Operator, Stage, Verdict};
@@ -25,7 +25,7 @@ pub struct Pass {
     detail: String,
     stages: Vec<Box<dyn Operator>>,
     fields: Fields,
-    found: Found,
+    found: FoundFields,
     changes: Changes,
     gathered: Gathered,
     /// A record that was made of a text.
@@ -37,7 +37,7 @@ pub struct Pass {
     /// The batches that this call has completed; the first may hold records of earlier calls.
     full: Vec<Records>,
     /// What each stage holds.
-    holds: Vec<Held>,
+    holds: Vec<HeldRecords>,
     /// Of the batches of which a stage holds records, with the number of the call.
     receipts: VecDeque<(u64, Receipt)>,
     calls: u64,
@@ -123,7 +123,7 @@ impl Pass {
         Ok(Self {
             detail: names.join(", "),
             stages: operators,
-            found: Found::default(),
+            found: FoundFields::default(),
             changes: Changes::new(&fields),
             fields,
             gathered: Gathered::new(limits, budget),
@@ -132,7 +132,7 @@ impl Pass {
             discarded: Vec::new(),
             begun: None,
             full: Vec::new(),
-            holds: stages.iter().map(|_| Held::default()).collect(),
+            holds: stages.iter().map(|_| HeldRecords::default()).collect(),
             receipts: VecDeque::new(),
             calls: 0,
             now: None,
@@ -359,7 +359,7 @@ struct Origin {
 
 /// What the pass knows of the records that a stage holds.
 #[derive(Debug, Default)]
-struct Held {
+struct HeldRecords {
     /// Records that were taken, and neither given nor ended.
     taken: u64,
     /// Of the oldest of them.

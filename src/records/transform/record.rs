@@ -7,14 +7,14 @@ use super::text::{plain_text, unescape, write_key, write_text};
 
 /// Where a member stands in its line: `"key" : value`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct MemberSpan {
     key: u32,
     after_key: u32,
     value: u32,
     end: u32,
 }
 
-impl Place {
+impl MemberSpan {
     /// Lines are shorter than 4 GiB.
     #[inline(always)]
     pub(super) fn new(key: usize, after_key: usize, value: usize, end: usize) -> Self {
@@ -22,7 +22,7 @@ impl Place {
     }
 }
 
-impl Place {
+impl MemberSpan {
     /// The name as it is written, without quotes, and the value.
     pub(super) fn of(self, line: &[u8]) -> (&[u8], &[u8]) {
         let name = line.get(self.key as usize + 1..self.after_key as usize - 1);
@@ -33,21 +33,21 @@ impl Place {
 
 /// Where the fields of a line stand.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct FoundFields {
     /// By field.
-    places: Vec<Place>,
+    places: Vec<MemberSpan>,
     /// The fields that the line has.
     present: u64,
     /// Earlier members of a name that comes again: the last one counts.
-    doubled: Vec<(Field, Place)>,
+    doubled: Vec<(Field, MemberSpan)>,
     /// All members, where they are asked for.
-    members: Vec<Place>,
+    members: Vec<MemberSpan>,
     name: Vec<u8>,
     /// The keys of the line before.
     pub shape: Shape,
 }
 
-impl Found {
+impl FoundFields {
     #[inline(always)]
     pub(super) fn clear(&mut self) {
         self.present = 0;
@@ -56,7 +56,7 @@ impl Found {
     }
 
     /// All members, where they are asked for.
-    pub(super) fn members(&self) -> &[Place] {
+    pub(super) fn members(&self) -> &[MemberSpan] {
         &self.members
     }
 
@@ -71,7 +71,7 @@ impl Found {
 
     /// A member of the line.
     #[inline(always)]
-    pub(super) fn member(&mut self, fields: &Fields, field: Option<Field>, place: Place) {
+    pub(super) fn member(&mut self, fields: &Fields, field: Option<Field>, place: MemberSpan) {
         if fields.is_open {
             self.members.push(place);
         }
@@ -81,9 +81,9 @@ impl Found {
     }
 
     #[inline(always)]
-    fn put(&mut self, field: Field, place: Place) {
+    fn put(&mut self, field: Field, place: MemberSpan) {
         if self.places.len() <= field.index() {
-            self.places.resize(field.index() + 1, Place::default());
+            self.places.resize(field.index() + 1, MemberSpan::default());
         }
         if self.present & field.bit() != 0 {
             self.doubled.push((field, self.places[field.index()]));
@@ -112,7 +112,7 @@ impl Member {
 
 /// What a field is now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Now {
+enum FieldValue {
     /// There is none.
     Gone,
     /// The value of this field of the line.
@@ -123,10 +123,10 @@ enum Now {
 
 /// Where a field is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Home {
+enum Position {
     None,
     /// Where this field stood in the line.
-    Place(Field),
+    InLine(Field),
     /// Behind all others.
     Appended,
 }
@@ -141,18 +141,26 @@ enum Appended {
 
 /// A member of the line that is not written as it is, and what is written there.
 #[derive(Debug, Clone, Copy)]
-struct Cut {
-    place: Place,
+struct Edit {
+    place: MemberSpan,
     instead: Option<Field>,
 }
 
-/// What has become of a field.
+/// What has become of a field. After `rename = { a = "b" }` and `tags = { c = "x" }`, `{"a":1,"d":2}` is:
+///
+/// | field | `value` | `position` | `in_its_place` |
+/// |---|---|---|---|
+/// | a | `Gone` | `None` | `Some(b)`: `b` is written where `a` stood |
+/// | b | `Of(a)` | `InLine(a)` | `None`: it was not in the line |
+/// | c | `Made(,"c":"x")` | `Appended` | `None` |
+///
+/// and is written as `{"b":1,"d":2,"c":"x"}`: `d` is not touched, and copied with all else between the edits.
 #[derive(Debug, Clone, Copy)]
-struct State {
-    now: Now,
-    home: Home,
+struct FieldState {
+    value: FieldValue,
+    position: Position,
     /// What is written at its place in the line.
-    here: Option<Field>,
+    in_its_place: Option<Field>,
 }
 
 /// The changes to a record. Kept from one record to the next, so that nothing is allocated.
@@ -161,16 +169,16 @@ pub(super) struct Changes {
     /// The fields whose states hold; any other is as it is in the line.
     touched: u64,
     /// By field.
-    states: Vec<State>,
+    states: Vec<FieldState>,
     appended: Vec<Appended>,
     /// Members of the line that are replaced and that no stage names.
-    replaced: Vec<Place>,
+    replaced: Vec<MemberSpan>,
     /// Members that no stage names are left out.
     is_closed: bool,
     /// What stages have made, behind the constants.
     made: Vec<u8>,
     constants: usize,
-    cuts: Vec<Cut>,
+    cuts: Vec<Edit>,
     /// A name without its escapes.
     decoded: Vec<u8>,
 }
@@ -180,7 +188,14 @@ impl Changes {
     pub(super) fn new(fields: &Fields) -> Self {
         let count = fields.names.len();
         Self {
-            states: vec![State { now: Now::Gone, home: Home::None, here: None }; count],
+            states: vec![
+                FieldState {
+                    value: FieldValue::Gone,
+                    position: Position::None,
+                    in_its_place: None
+                };
+                count
+            ],
             made: fields.constants.clone(),
             constants: fields.constants.len(),
             ..Self::default()
@@ -204,7 +219,7 @@ pub struct Record<'a> {
     start: usize,
     end: usize,
     fields: &'a Fields,
-    found: &'a Found,
+    found: &'a FoundFields,
     changes: &'a mut Changes,
 }
 
@@ -215,7 +230,7 @@ impl<'a> Record<'a> {
         line: &'a [u8],
         (start, end): (usize, usize),
         fields: &'a Fields,
-        found: &'a Found,
+        found: &'a FoundFields,
         changes: &'a mut Changes,
     ) -> Self {
         changes.clear();
@@ -233,25 +248,25 @@ impl<'a> Record<'a> {
     /// Whether the record has the field.
     pub fn has(&self, field: Field) -> bool {
         match self.is_touched(field) {
-            true => self.changes.states[field.index()].now != Now::Gone,
+            true => self.changes.states[field.index()].value != FieldValue::Gone,
             false => self.is_present(field),
         }
     }
 
     /// The value of the field, as JSON.
     pub fn value(&self, field: Field) -> Option<&[u8]> {
-        let now = match self.is_touched(field) {
-            true => self.changes.states[field.index()].now,
-            false if self.is_present(field) => Now::Of(field),
-            false => Now::Gone,
+        let value = match self.is_touched(field) {
+            true => self.changes.states[field.index()].value,
+            false if self.is_present(field) => FieldValue::Of(field),
+            false => FieldValue::Gone,
         };
-        match now {
-            Now::Gone => None,
-            Now::Of(of) => {
+        match value {
+            FieldValue::Gone => None,
+            FieldValue::Of(of) => {
                 let place = self.found.places[of.index()];
                 self.line.get(place.value as usize..place.end as usize)
             }
-            Now::Made(member) => {
+            FieldValue::Made(member) => {
                 member.of(&self.changes.made).get(self.fields.keys[field.index()].len()..)
             }
         }
@@ -271,9 +286,11 @@ impl<'a> Record<'a> {
         let (is_present, index) = (self.is_present(field), field.index());
         let changes = &mut *self.changes;
         changes.touched |= field.bit();
-        changes.states[index].now = if is_present { Now::Of(field) } else { Now::Gone };
-        changes.states[index].home = if is_present { Home::Place(field) } else { Home::None };
-        changes.states[index].here = is_present.then_some(field);
+        changes.states[index].value =
+            if is_present { FieldValue::Of(field) } else { FieldValue::Gone };
+        changes.states[index].position =
+            if is_present { Position::InLine(field) } else { Position::None };
+        changes.states[index].in_its_place = is_present.then_some(field);
     }
 
     /// Sets the field to a member that was made for it.
@@ -281,24 +298,24 @@ impl<'a> Record<'a> {
         if (self.found.present | self.changes.touched) & field.bit() == 0 {
             let (changes, index) = (&mut *self.changes, field.index());
             changes.touched |= field.bit();
-            changes.states[index].now = Now::Made(member);
-            changes.states[index].home = Home::Appended;
-            changes.states[index].here = None;
+            changes.states[index].value = FieldValue::Made(member);
+            changes.states[index].position = Position::Appended;
+            changes.states[index].in_its_place = None;
             return changes.appended.push(Appended::Field(field));
         }
         self.touch(field);
         let is_present = self.is_present(field);
         let (changes, index) = (&mut *self.changes, field.index());
-        if changes.states[index].now == Now::Gone {
-            if is_present && changes.states[index].here.is_none() {
-                changes.states[index].here = Some(field);
-                changes.states[index].home = Home::Place(field);
+        if changes.states[index].value == FieldValue::Gone {
+            if is_present && changes.states[index].in_its_place.is_none() {
+                changes.states[index].in_its_place = Some(field);
+                changes.states[index].position = Position::InLine(field);
             } else {
                 changes.appended.push(Appended::Field(field));
-                changes.states[index].home = Home::Appended;
+                changes.states[index].position = Position::Appended;
             }
         }
-        changes.states[index].now = Now::Made(member);
+        changes.states[index].value = FieldValue::Made(member);
     }
 
     /// Sets the field to a text.
@@ -368,13 +385,13 @@ impl<'a> Record<'a> {
         }
         self.touch(field);
         let (changes, index) = (&mut *self.changes, field.index());
-        match changes.states[index].home {
-            Home::None => {}
-            Home::Place(place) => changes.states[place.index()].here = None,
-            Home::Appended => changes.appended.retain(|one| *one != Appended::Field(field)),
+        match changes.states[index].position {
+            Position::None => {}
+            Position::InLine(place) => changes.states[place.index()].in_its_place = None,
+            Position::Appended => changes.appended.retain(|one| *one != Appended::Field(field)),
         }
-        changes.states[index].now = Now::Gone;
-        changes.states[index].home = Home::None;
+        changes.states[index].value = FieldValue::Gone;
+        changes.states[index].position = Position::None;
     }
 
     /// Gives the value of `from` to `to`, in its place; without it nothing changes.
@@ -387,22 +404,22 @@ impl<'a> Record<'a> {
         self.touch(to);
         let keys = &self.fields.keys;
         let changes = &mut *self.changes;
-        changes.states[to.index()].now = match changes.states[from.index()].now {
-            Now::Made(member) => {
+        changes.states[to.index()].value = match changes.states[from.index()].value {
+            FieldValue::Made(member) => {
                 let start = changes.made.len();
                 changes.made.extend_from_slice(&keys[to.index()]);
                 let value = member.start as usize + keys[from.index()].len()..member.end as usize;
                 changes.made.extend_from_within(value);
-                Now::Made(Member::new(start, changes.made.len()))
+                FieldValue::Made(Member::new(start, changes.made.len()))
             }
             other => other,
         };
-        let home = changes.states[from.index()].home;
-        changes.states[to.index()].home = home;
-        match home {
-            Home::None => {}
-            Home::Place(place) => changes.states[place.index()].here = Some(to),
-            Home::Appended => {
+        let position = changes.states[from.index()].position;
+        changes.states[to.index()].position = position;
+        match position {
+            Position::None => {}
+            Position::InLine(place) => changes.states[place.index()].in_its_place = Some(to),
+            Position::Appended => {
                 for appended in &mut changes.appended {
                     if *appended == Appended::Field(from) {
                         *appended = Appended::Field(to);
@@ -410,8 +427,8 @@ impl<'a> Record<'a> {
                 }
             }
         }
-        changes.states[from.index()].now = Now::Gone;
-        changes.states[from.index()].home = Home::None;
+        changes.states[from.index()].value = FieldValue::Gone;
+        changes.states[from.index()].position = Position::None;
     }
 
     /// Takes everything out but these fields.
@@ -456,16 +473,16 @@ impl<'a> Record<'a> {
         while cut != 0 {
             let number = cut.trailing_zeros() as usize;
             cut &= cut - 1;
-            let instead = changes.states[number].here;
-            changes.cuts.push(Cut { place: self.found.places[number], instead });
+            let instead = changes.states[number].in_its_place;
+            changes.cuts.push(Edit { place: self.found.places[number], instead });
         }
         for (field, place) in &self.found.doubled {
             if changes.touched & field.bit() != 0 {
-                changes.cuts.push(Cut { place: *place, instead: None });
+                changes.cuts.push(Edit { place: *place, instead: None });
             }
         }
         for place in &changes.replaced {
-            changes.cuts.push(Cut { place: *place, instead: None });
+            changes.cuts.push(Edit { place: *place, instead: None });
         }
         changes.cuts.sort_unstable_by_key(|cut| cut.place.key);
         let (mut at, mut is_empty) = (self.start + 1, true);
@@ -492,10 +509,10 @@ impl<'a> Record<'a> {
             present &= present - 1;
             let instead = match changes.touched & field.bit() {
                 0 => Some(field),
-                _ => changes.states[field.index()].here,
+                _ => changes.states[field.index()].in_its_place,
             };
             let place = self.found.places[field.index()];
-            changes.cuts.extend(instead.map(|field| Cut { place, instead: Some(field) }));
+            changes.cuts.extend(instead.map(|field| Edit { place, instead: Some(field) }));
         }
         changes.cuts.sort_unstable_by_key(|cut| cut.place.key);
         let mut is_empty = true;
@@ -509,15 +526,17 @@ impl<'a> Record<'a> {
 
     /// One field, `"key":value`, with a comma before it where it is not the first.
     fn write_field(&self, field: Field, is_first: bool, out: &mut Vec<u8>) {
-        let now = match self.is_touched(field) {
-            true => self.changes.states[field.index()].now,
-            false => Now::Of(field),
+        let value = match self.is_touched(field) {
+            true => self.changes.states[field.index()].value,
+            false => FieldValue::Of(field),
         };
         let skip = usize::from(is_first);
-        match now {
-            Now::Gone => {}
-            Now::Made(member) => out.extend_from_slice(&member.of(&self.changes.made)[skip..]),
-            Now::Of(of) => {
+        match value {
+            FieldValue::Gone => {}
+            FieldValue::Made(member) => {
+                out.extend_from_slice(&member.of(&self.changes.made)[skip..])
+            }
+            FieldValue::Of(of) => {
                 let place = self.found.places[of.index()];
                 out.extend_from_slice(&self.fields.keys[field.index()][skip..]);
                 let value = self.line.get(place.value as usize..place.end as usize);
@@ -539,10 +558,10 @@ impl<'a> Record<'a> {
         for appended in &self.changes.appended {
             let member = match appended {
                 Appended::Other(member) => *member,
-                Appended::Field(field) => match self.changes.states[field.index()].now {
-                    Now::Made(member) => member,
+                Appended::Field(field) => match self.changes.states[field.index()].value {
+                    FieldValue::Made(member) => member,
                     // A field is appended when it is made, and a value of the line stays in its place.
-                    Now::Gone | Now::Of(_) => continue,
+                    FieldValue::Gone | FieldValue::Of(_) => continue,
                 },
             };
             if member.start == run.end {

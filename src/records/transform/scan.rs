@@ -10,7 +10,7 @@
 
 use super::block::{self, is_not_plain};
 use super::fields::{Field, Fields};
-use super::record::{Found, Place};
+use super::record::{FoundFields, MemberSpan};
 
 /// How deep objects and lists may be nested, the record itself included: as deep as `serde_json` reads.
 pub(super) const MAX_DEPTH: u32 = 127;
@@ -46,7 +46,7 @@ impl Flaw {
 pub(super) fn scan(
     text: &[u8],
     fields: &Fields,
-    found: &mut Found,
+    found: &mut FoundFields,
 ) -> Result<(usize, usize), Flaw> {
     found.clear();
     let start = blank(text, 0);
@@ -73,7 +73,7 @@ pub(super) fn scan(
             }
         };
         if fields.is_open || member.field.is_some() {
-            let place = Place::new(member.key, member.after_key, value, at);
+            let place = MemberSpan::new(member.key, member.after_key, value, at);
             found.member(fields, member.field, place);
         }
     };
@@ -84,7 +84,7 @@ pub(super) fn scan(
 }
 
 /// A member up to its value.
-struct Member {
+struct MemberHead {
     key: usize,
     /// Where the name has ended, its quote included.
     after_key: usize,
@@ -94,7 +94,7 @@ struct Member {
 
 /// What comes next in an object.
 enum Next {
-    Member(Member),
+    Member(MemberHead),
     /// The object ends here.
     End(usize),
 }
@@ -106,7 +106,7 @@ fn next(
     at: usize,
     nth: usize,
     fields: &Fields,
-    found: &mut Found,
+    found: &mut FoundFields,
 ) -> Result<Next, Flaw> {
     let mark = blank(text, at);
     let key = match (nth, byte(text, mark)) {
@@ -122,21 +122,21 @@ fn next(
     let value = blank(text, expect(text, blank(text, after_key), b':')?);
     let name = text.get(key + 1..after_key - 1).unwrap_or_default();
     let field = found.find(fields, name, escaped);
-    let member = Member { key, after_key, value, field };
+    let member = MemberHead { key, after_key, value, field };
     found.shape.learn(nth, text.get(at..value).unwrap_or_default(), at, &member);
     Ok(Next::Member(member))
 }
 
 /// The keys of the line before: most lines of a source have the same ones in the same order.
 #[derive(Debug, Default)]
-pub(super) struct Shape(Vec<Known>);
+pub(super) struct Shape(Vec<KnownKey>);
 
 /// How many keys of a line are remembered.
 const KNOWN_MAX: usize = 64;
 
 /// A key as it is written, from the end of the value before it, or the brace, to its own value; and its field.
 #[derive(Debug, Clone, Copy)]
-struct Known {
+struct KnownKey {
     /// Its first 16 bytes, and the next 16.
     bytes: [Masked; 2],
     is_long: bool,
@@ -147,13 +147,13 @@ struct Known {
     field: Option<Field>,
 }
 
-impl Known {
+impl KnownKey {
     #[inline(always)]
-    fn at(&self, at: usize) -> Member {
+    fn at(&self, at: usize) -> MemberHead {
         let place = |offset: u8| at + usize::from(offset);
         let (key, after_key, value) = (self.key, self.after_key, self.value);
         let field = self.field;
-        Member { key: place(key), after_key: place(after_key), value: place(value), field }
+        MemberHead { key: place(key), after_key: place(after_key), value: place(value), field }
     }
 }
 
@@ -190,7 +190,7 @@ fn halves(block: &[u8; 16]) -> [u64; 2] {
 impl Shape {
     /// The key at `at`, if it is the one that the line before had as its `nth`.
     #[inline(always)]
-    fn known(&self, nth: usize, text: &[u8], at: usize) -> Option<&Known> {
+    fn known(&self, nth: usize, text: &[u8], at: usize) -> Option<&KnownKey> {
         let known = self.0.get(nth)?;
         let is_same = known.bytes[0].is_at(text, at)
             && (!known.is_long || known.bytes[1].is_at(text, at + 16));
@@ -198,14 +198,14 @@ impl Shape {
     }
 
     /// Remembers the key of `member`, `bytes` from `at` on. One of more than 32 bytes is not remembered.
-    fn learn(&mut self, nth: usize, bytes: &[u8], at: usize, member: &Member) {
+    fn learn(&mut self, nth: usize, bytes: &[u8], at: usize, member: &MemberHead) {
         let (first, rest) = bytes.split_at(bytes.len().min(16));
         let mut masked = [Masked::new(first), Masked::new(rest)];
         if rest.len() > 16 {
             masked[0] = Masked { bytes: [1, 1], mask: [0, 0] }; // no bytes are this
         }
         let offset = |place: usize| u8::try_from(place - at).unwrap_or(u8::MAX);
-        let known = Known {
+        let known = KnownKey {
             bytes: masked,
             is_long: !rest.is_empty(),
             key: offset(member.key),

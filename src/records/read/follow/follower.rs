@@ -18,7 +18,7 @@ use super::super::split::{Lines, Splitter};
 use super::From;
 use super::pattern::{Pattern, entries};
 use super::positions::{Positions, SavedFile};
-use super::tail::{Cursor, HEAD_MAX, Id, Piece, Place, head, open};
+use super::tail::{Cursor, HEAD_MAX, Id, ResumePoint, TailRead, head, open};
 use crate::model::Receipt;
 use crate::records::buffers::Buffers;
 
@@ -100,14 +100,14 @@ struct Tail {
 
 /// Lines of one file.
 #[derive(Debug)]
-pub struct Given {
+pub struct LineBatch {
     /// Whole lines, and how many were too long.
     pub(in crate::records::read) lines: Lines,
     /// Acknowledges them.
     pub receipt: Receipt,
 }
 
-impl Given {
+impl LineBatch {
     /// The lines, each with its newline.
     pub fn bytes(&self) -> &[u8] {
         &self.lines.bytes
@@ -209,7 +209,7 @@ impl Follower {
     }
 
     /// Lines of one file; `None` if there is nothing to read until the next look.
-    pub fn read(&mut self, now: Instant) -> Option<Given> {
+    pub fn read(&mut self, now: Instant) -> Option<LineBatch> {
         loop {
             let due = |tails: &[Tail]| tails.iter().filter(|tail| tail.is_due).count();
             let before = (due(&self.tails), self.truncations);
@@ -259,7 +259,7 @@ impl Follower {
         older.iter().any(|older| older.is_due && is_same_log(&older.path, &tail.path))
     }
 
-    fn read_tail(&mut self, index: usize, now: Instant) -> Option<Given> {
+    fn read_tail(&mut self, index: usize, now: Instant) -> Option<LineBatch> {
         let tail = self.tails.get(index)?;
         let is_over = tail.gone.is_some_and(|gone| gone + GONE_WAIT <= now);
         if tail.is_finished || !(tail.is_due || is_over) || self.waits(index) {
@@ -275,20 +275,20 @@ impl Follower {
         let to_the_end = is_over || until_end;
         let (id, cursor) = (tail.id, &mut tail.cursor);
         match cursor.read(file, to_the_end) {
-            Ok(Piece::Lines(lines)) => {
+            Ok(TailRead::Lines(lines)) => {
                 tail.is_due = true;
                 tail.gone = tail.gone.map(|_| now);
                 let receipt = self.positions.give(id, cursor.position(), cursor.head());
-                Some(Given { lines, receipt })
+                Some(LineBatch { lines, receipt })
             }
-            Ok(Piece::End) => {
+            Ok(TailRead::End) => {
                 tail.is_due = false;
                 if is_over {
                     (tail.is_finished, tail.file) = (true, None);
                 }
                 None
             }
-            Ok(Piece::Truncated(before)) => {
+            Ok(TailRead::Truncated(before)) => {
                 tracing::info!(file = ?tail.path, "the file was truncated or written anew: it is read from its start");
                 self.positions.begin(id, &tail.path, cursor.position(), cursor.head());
                 tail.is_due = true;
@@ -373,7 +373,13 @@ impl Follower {
     }
 
     /// Reads the rest of a copy of the file `index` before that file.
-    fn read_copy(&mut self, index: usize, (path, copy): (PathBuf, Id), place: Place, now: Instant) {
+    fn read_copy(
+        &mut self,
+        index: usize,
+        (path, copy): (PathBuf, Id),
+        place: ResumePoint,
+        now: Instant,
+    ) {
         let known = self.tails.iter().position(|tail| tail.id == copy);
         let mut tail = match known {
             Some(known) => self.tails.remove(known),
@@ -515,7 +521,7 @@ fn begins_with(file: &File, other: &File) -> bool {
 }
 
 /// The newest copy of a file that was truncated, in its folder.
-fn copied(path: &Path, id: Id, place: &Place) -> Option<(PathBuf, Id)> {
+fn copied(path: &Path, id: Id, place: &ResumePoint) -> Option<(PathBuf, Id)> {
     let folder = path.parent().filter(|_| place.is_known())?;
     let paths = entries(folder).take(NAMES_MAX).map(|(name, _)| folder.join(name));
     let copies = paths.filter(|other| is_rotated(other, path)).filter_map(|other| {

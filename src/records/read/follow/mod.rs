@@ -31,7 +31,7 @@ use serde::Deserialize;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until};
 
-pub use follower::{Follower, Given, Options};
+pub use follower::{Follower, LineBatch, Options};
 pub use pattern::Pattern;
 pub use positions::Positions;
 
@@ -99,7 +99,7 @@ struct Work {
 
 /// The end of a step.
 struct Step {
-    given: Option<Given>,
+    given: Option<LineBatch>,
     has_ended: bool,
     /// When a file that is gone is given up.
     tidy: Option<Instant>,
@@ -218,7 +218,7 @@ impl Source for Follow {
                     }
                 };
                 let has_ended = step.has_ended;
-                if let Some(Given { lines, receipt }) = step.given {
+                if let Some(LineBatch { lines, receipt }) = step.given {
                     let oldest = now;
                     let (bytes, ends, too_long) = (lines.bytes, lines.ends, lines.too_long);
                     yield Ok(Records { bytes, ends, too_long, oldest, decode, receipt });

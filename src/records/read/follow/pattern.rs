@@ -19,7 +19,7 @@ pub struct Pattern(PathBuf);
 
 /// What a look has found.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct Matches {
     /// Paths that are there, in no order, and may be no files.
     pub paths: Vec<PathBuf>,
     /// The folders that decide what else could be found.
@@ -64,8 +64,8 @@ impl Pattern {
     }
 
     /// Looks for at most `limit` paths. Blocks.
-    pub(super) fn find(&self, limit: usize) -> Found {
-        let mut found = Found::default();
+    pub(super) fn find(&self, limit: usize) -> Matches {
+        let mut found = Matches::default();
         let (mut bases, mut names) = (vec![PathBuf::from("/")], 0);
         let mut parts = self.0.components().skip(1).peekable();
         while let Some(part) = parts.next() {

@@ -24,13 +24,13 @@ const SETTLE_MAX: Duration = Duration::from_secs(5);
 
 /// The positions of one source. A clone is the same. Its methods that read or write the file block.
 #[derive(Debug, Clone, Default)]
-pub struct Positions(Arc<Mutex<State>>);
+pub struct Positions(Arc<Mutex<PositionTable>>);
 
 #[derive(Debug, Default)]
-struct State {
+struct PositionTable {
     /// Where they are kept; `None` keeps them for this run only.
-    place: Option<Place>,
-    files: BTreeMap<Id, Known>,
+    place: Option<PositionFile>,
+    files: BTreeMap<Id, FilePosition>,
     /// Of a source that has one position as a text: as it was read, and as it was acknowledged.
     cursor: (Option<String>, Option<String>),
     cursors: Unacknowledged<Option<String>>,
@@ -41,7 +41,7 @@ struct State {
 }
 
 #[derive(Debug)]
-struct Place {
+struct PositionFile {
     folder: StateFolder,
     name: String,
     source: String,
@@ -49,7 +49,7 @@ struct Place {
 
 /// One file.
 #[derive(Debug, Default)]
-struct Known {
+struct FilePosition {
     path: PathBuf,
     head: Vec<u8>,
     /// Read up to here.
@@ -95,8 +95,8 @@ impl Positions {
     pub fn kept(folder: &StateFolder, flow: &str, pattern: &Path) -> Self {
         let source = format!("{flow}:{}", pattern.display());
         let name = format!("positions-{:08x}", crc32fast::hash(source.as_bytes()));
-        let place = Some(Place { folder: folder.clone(), name, source });
-        Self(Arc::new(Mutex::new(State { place, ..State::default() })))
+        let place = Some(PositionFile { folder: folder.clone(), name, source });
+        Self(Arc::new(Mutex::new(PositionTable { place, ..PositionTable::default() })))
     }
 
     /// Where a source goes on that has one position as a text.
@@ -123,7 +123,7 @@ impl Positions {
     /// Those of the last run; none if there was none.
     pub(super) fn load(&self) -> Vec<SavedFile> {
         let mut state = self.state();
-        let State { place: Some(place), written, cursor, .. } = &mut *state else {
+        let PositionTable { place: Some(place), written, cursor, .. } = &mut *state else {
             return Vec::new();
         };
         match place.load() {
@@ -143,15 +143,17 @@ impl Positions {
 
     /// What this run knows of a file: where it was read up to, and its first bytes.
     pub(super) fn known(&self) -> Vec<(Id, PathBuf, u64, Vec<u8>)> {
-        let known =
-            |(id, known): (&Id, &Known)| (*id, known.path.clone(), known.given, known.head.clone());
+        let known = |(id, known): (&Id, &FilePosition)| {
+            (*id, known.path.clone(), known.given, known.head.clone())
+        };
         self.state().files.iter().map(known).collect()
     }
 
     /// A file is read from `offset` on.
     pub(super) fn begin(&self, id: Id, path: &Path, offset: u64, head: &[u8]) {
         let (path, head, unacknowledged) = (path.to_owned(), head.to_vec(), Default::default());
-        let known = Known { path, head, given: offset, acknowledged: offset, unacknowledged };
+        let known =
+            FilePosition { path, head, given: offset, acknowledged: offset, unacknowledged };
         self.state().files.insert(id, known);
     }
 
@@ -200,7 +202,7 @@ impl Positions {
     /// Whether a later [`save`](Self::save) may have something to write.
     pub(in crate::records::read) fn may_change(&self) -> bool {
         let state = self.state();
-        let is_waiting = |known: &Known| !known.unacknowledged.is_settled();
+        let is_waiting = |known: &FilePosition| !known.unacknowledged.is_settled();
         let is_waiting = state.files.values().any(is_waiting) || !state.cursors.is_settled();
         state.place.is_some() && (is_waiting || state.trouble.is_some())
     }
@@ -208,7 +210,8 @@ impl Positions {
     /// Writes what has changed: synced, and at once or not at all.
     pub fn save(&self) {
         let mut state = self.state();
-        let State { place: Some(place), files, cursor, cursors, written, trouble } = &mut *state
+        let PositionTable { place: Some(place), files, cursor, cursors, written, trouble } =
+            &mut *state
         else {
             return;
         };
@@ -246,12 +249,12 @@ impl Positions {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, PositionTable> {
         self.0.lock().ignore_poison()
     }
 }
 
-impl Place {
+impl PositionFile {
     fn path(&self) -> PathBuf {
         self.folder.path().join(&self.name)
     }

@@ -52,7 +52,7 @@ pub(super) fn head(file: &File, most: u64) -> io::Result<Vec<u8>> {
 
 /// A place in a file, known by what is before it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Place {
+pub(super) struct ResumePoint {
     offset: u64,
     /// The first bytes of the file, as they were read.
     head: Vec<u8>,
@@ -62,7 +62,7 @@ pub(super) struct Place {
     changed: Option<(i64, i64)>,
 }
 
-impl Place {
+impl ResumePoint {
     /// Whether enough was read to know the place again.
     pub(super) fn is_known(&self) -> bool {
         !self.recent.is_empty()
@@ -113,32 +113,35 @@ pub(super) struct Cursor {
 
 /// What a read has found.
 #[derive(Debug)]
-pub(super) enum Piece {
+pub(super) enum TailRead {
     /// Lines, or lines that are too long.
     Lines(Lines),
     /// No whole line, for now.
     End,
     /// The file is shorter than it was, or another: what it had without a newline at its end is lost with it, and it is read
     /// from its start. Before it was at this place.
-    Truncated(Place),
+    Truncated(ResumePoint),
 }
 
 impl Cursor {
     /// At `offset` of a file that begins with `head`.
     pub(super) fn new(offset: u64, head: Vec<u8>, splitter: Splitter) -> Self {
-        Self::at(Place { offset, head, ..Place::default() }, splitter)
+        Self::at(ResumePoint { offset, head, ..ResumePoint::default() }, splitter)
     }
 
     /// At a place.
-    pub(super) fn at(Place { offset, head, recent, .. }: Place, splitter: Splitter) -> Self {
+    pub(super) fn at(
+        ResumePoint { offset, head, recent, .. }: ResumePoint,
+        splitter: Splitter,
+    ) -> Self {
         Self { offset, whole: offset, head, recent, seen: None, splitter }
     }
 
     /// Where it is.
-    pub(super) fn place(&self) -> Place {
+    pub(super) fn place(&self) -> ResumePoint {
         let (head, recent) = (self.head.clone(), self.recent.clone());
         let changed = self.seen.map(|(_, seconds, nanos)| (seconds, nanos));
-        Place { offset: self.whole, head, recent, changed }
+        ResumePoint { offset: self.whole, head, recent, changed }
     }
 
     /// The end of the last whole line that was read.
@@ -157,14 +160,14 @@ impl Cursor {
     }
 
     /// Reads on. With `to_the_end`, the last line needs no newline.
-    pub(super) fn read(&mut self, file: &File, to_the_end: bool) -> io::Result<Piece> {
+    pub(super) fn read(&mut self, file: &File, to_the_end: bool) -> io::Result<TailRead> {
         let metadata = file.metadata()?;
         let is_shorter = metadata.len() < self.offset.max(self.head.len() as u64);
         if is_shorter || head(file, self.head.len() as u64)? != self.head {
             let start = data_start(file);
             let splitter = self.splitter.anew();
             let before = std::mem::replace(self, Self::new(start, head(file, start)?, splitter));
-            return Ok(Piece::Truncated(before.place()));
+            return Ok(TailRead::Truncated(before.place()));
         }
         if self.recent.is_empty() && self.whole > 0 {
             let mut recent = vec![0; usize::try_from(self.whole).unwrap_or(HEAD_MAX).min(HEAD_MAX)];
@@ -209,8 +212,8 @@ impl Cursor {
         }
         self.offset -= self.splitter.forget() as u64;
         match lines.ends.is_empty() && lines.too_long == 0 {
-            true => Ok(Piece::End),
-            false => Ok(Piece::Lines(lines)),
+            true => Ok(TailRead::End),
+            false => Ok(TailRead::Lines(lines)),
         }
     }
 
