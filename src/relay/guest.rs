@@ -17,8 +17,8 @@ use super::in_flight::InFlight;
 use super::message_id::MessageIds;
 use super::metrics;
 use super::session::{Came, End, Session, agent_version, answered_id};
-use super::vsock::Arrivals;
-use super::way::Opener;
+use super::transport::Connector;
+use super::vsock::ConnectionsByCid;
 use crate::commands::secret::Secret;
 use crate::config::Delivery;
 
@@ -38,8 +38,8 @@ const LOOK: Duration = Duration::from_millis(20);
 pub(super) struct Shared {
     /// The guests.
     pub fleet: Arc<Fleet>,
-    /// Where guests arrive that connect to the vsock of this host.
-    pub arrivals: Arrivals,
+    /// Connections of guests to the vsock of this host.
+    pub by_cid: ConnectionsByCid,
     /// The outputs that take lines.
     pub outputs: Vec<Arc<FairQueue>>,
     /// Whether readings are served to Prometheus.
@@ -58,18 +58,18 @@ pub(super) struct Shared {
 pub(super) async fn follow(
     shared: Arc<Shared>,
     guest: Arc<Guest>,
-    mut opener: Opener,
+    mut connector: Connector,
     stop: CancellationToken,
 ) {
     let mut pauses = pauses();
     loop {
         let began = Instant::now();
-        let ended = connect(&shared, &guest, &mut opener, &stop).await;
+        let ended = connect(&shared, &guest, &mut connector, &stop).await;
         guest.connected(false);
         let Some(why) = ended else { break };
         guest.count(why);
         let (_, reason, word) = why.names();
-        tracing::debug!(vm = &*guest.vm, socket = %opener.way(), %reason, why = word, "a guest is not connected");
+        tracing::debug!(vm = &*guest.vm, socket = %connector.transport(), %reason, why = word, "a guest is not connected");
         if why == Count::Closed && began.elapsed() >= USEFUL {
             pauses = self::pauses();
         }
@@ -91,17 +91,17 @@ fn pauses() -> ExponentialBackoff {
 async fn connect(
     shared: &Shared,
     guest: &Arc<Guest>,
-    opener: &mut Opener,
+    connector: &mut Connector,
     stop: &CancellationToken,
 ) -> Option<End> {
     let opened = tokio::select! {
         biased;
         () = stop.cancelled() => return None,
-        opened = opener.open() => opened,
+        opened = connector.open() => opened,
     };
     let Ok(stream) = opened else { return Some(Count::Refused) };
     guest.connected(true);
-    tracing::info!(vm = &*guest.vm, socket = %opener.way(), "a guest is connected");
+    tracing::info!(vm = &*guest.vm, socket = %connector.transport(), "a guest is connected");
     let secret = secret(shared, &guest.vm).await;
     if secret.is_some() {
         guest.signed();

@@ -26,7 +26,7 @@ pub(crate) mod fleet;
 mod history;
 mod vsock;
 mod watch;
-mod way;
+mod transport;
 mod in_flight;
 mod guest;
 mod session;
@@ -56,7 +56,7 @@ use fair_queue::FairQueue;
 use fleet::Fleet;
 use guest::Shared;
 use in_flight::InFlight;
-use vsock::{Arrivals, Listener};
+use vsock::{ConnectionsByCid, Listener};
 use web::Web;
 
 /// How long a repeated line is recognised if OTLP is the only output that needs ids of lines; the default of NATS is the same.
@@ -117,10 +117,10 @@ pub(crate) async fn run(file: RelayFile, stop: CancellationToken) -> Result<Outc
         queues.push(queue);
     }
     let serves_metrics = !servers.is_empty();
-    let (arrivals, listener) = listen(fleet.settings.vsock.as_ref())?;
+    let (by_cid, listener) = listen(fleet.settings.vsock.as_ref())?;
     let shared = Arc::new(Shared {
         fleet,
-        arrivals,
+        by_cid,
         outputs: queues.clone(),
         serves_metrics,
         serves_web,
@@ -148,7 +148,7 @@ pub(crate) async fn run(file: RelayFile, stop: CancellationToken) -> Result<Outc
     };
     let arrives = async {
         if let Some(listener) = listener {
-            shared.arrivals.accept(&listener, &stop).await;
+            shared.by_cid.accept(&listener, &stop).await;
         }
     };
     let outputs = async {
@@ -170,13 +170,15 @@ fn queue(fleet: &Fleet) -> Arc<FairQueue> {
 }
 
 /// Listens for the guests that connect to the vsock of this host, where there are such.
-fn listen(vsock: Option<&config::Vsock>) -> Result<(Arrivals, Option<Listener>), RelayError> {
+fn listen(
+    vsock: Option<&config::Vsock>,
+) -> Result<(ConnectionsByCid, Option<Listener>), RelayError> {
     let Some(vsock) = vsock.filter(|vsock| !vsock.cids.is_empty()) else {
-        return Ok((Arrivals::default(), None));
+        return Ok((ConnectionsByCid::default(), None));
     };
     let port = vsock.port.get();
     let listener = Listener::bind(port).map_err(|error| RelayError::Vsock { port, error })?;
-    Ok((Arrivals::of(vsock.cids.values().copied()), Some(listener)))
+    Ok((ConnectionsByCid::of(vsock.cids.values().copied()), Some(listener)))
 }
 
 fn name_of_this_machine() -> String {

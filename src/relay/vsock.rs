@@ -29,19 +29,19 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Machines without a guest's name that are logged, at most.
 const STRANGERS_MAX: usize = 64;
 
-/// Where connections of guests arrive, by the CID of their machine.
+/// The newest connection of each guest, by the CID of its machine.
 #[derive(Debug, Default)]
-pub(super) struct Arrivals(BTreeMap<u32, Arc<Arrival>>);
+pub(super) struct ConnectionsByCid(BTreeMap<u32, Arc<NewestConnection>>);
 
-/// Where those of one guest do.
+/// The newest connection of one guest, until it is taken.
 #[derive(Debug, Default)]
-pub(super) struct Arrival {
+pub(super) struct NewestConnection {
     /// The newest connection, until it is taken: an older one was given up by its agent.
     stream: Mutex<Option<UnixStream>>,
     came: Notify,
 }
 
-impl Arrival {
+impl NewestConnection {
     /// Waits for the next connection. Nothing is lost if it is cancelled.
     pub(super) async fn next(&self) -> UnixStream {
         loop {
@@ -53,14 +53,14 @@ impl Arrival {
     }
 }
 
-impl Arrivals {
+impl ConnectionsByCid {
     /// For the guests of these machines.
     pub(super) fn of(cids: impl IntoIterator<Item = u32>) -> Self {
         Self(cids.into_iter().map(|cid| (cid, Arc::default())).collect())
     }
 
-    /// Where the guest of the machine `cid` arrives.
-    pub(super) fn at(&self, cid: u32) -> Option<Arc<Arrival>> {
+    /// That of the guest of the machine `cid`.
+    pub(super) fn at(&self, cid: u32) -> Option<Arc<NewestConnection>> {
         self.0.get(&cid).cloned()
     }
 
@@ -75,9 +75,9 @@ impl Arrivals {
             };
             match accepted {
                 Ok((stream, cid)) => match self.0.get(&cid) {
-                    Some(arrival) => {
-                        *arrival.stream.lock().ignore_poison() = Some(stream);
-                        arrival.came.notify_one();
+                    Some(newest) => {
+                        *newest.stream.lock().ignore_poison() = Some(stream);
+                        newest.came.notify_one();
                     }
                     None if strangers.len() < STRANGERS_MAX && strangers.insert(cid) => {
                         tracing::warn!(

@@ -10,12 +10,12 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::guest::{Shared, follow};
-use super::way::{Opener, Way};
+use super::transport::{Connector, Transport};
 use crate::config::{SocketPattern, Vsock, find_sockets};
 
 /// A guest that is read.
 struct Followed {
-    way: Way,
+    transport: Transport,
     stop: CancellationToken,
 }
 
@@ -45,10 +45,10 @@ pub(super) async fn guests(shared: &Arc<Shared>, stop: &CancellationToken) {
             );
         }
         was_cut = found.is_cut;
-        let All { ways, twice, unprintable, .. } = found;
+        let All { transports, twice, unprintable, .. } = found;
         // A socket that is gone, or in another place: the connection to it ends.
         followed.retain(|vm, followed| {
-            let stays = ways.get(vm) == Some(&followed.way);
+            let stays = transports.get(vm) == Some(&followed.transport);
             if !stays {
                 followed.stop.cancel();
                 shared.fleet.forget(vm);
@@ -56,7 +56,7 @@ pub(super) async fn guests(shared: &Arc<Shared>, stop: &CancellationToken) {
             stays
         });
         let mut too_many = 0;
-        for (vm, way) in ways {
+        for (vm, transport) in transports {
             if followed.contains_key(&vm) {
                 continue;
             }
@@ -65,13 +65,13 @@ pub(super) async fn guests(shared: &Arc<Shared>, stop: &CancellationToken) {
                 continue;
             }
             let (guest, stop) = (shared.fleet.guest(&vm), stop.child_token());
-            let arrival = match &way {
-                Way::Cid(cid) => shared.arrivals.at(*cid),
+            let newest = match &transport {
+                Transport::Cid(cid) => shared.by_cid.at(*cid),
                 _ => None,
             };
-            let opener = Opener::new(way.clone(), arrival);
-            tasks.spawn(follow(Arc::clone(shared), guest, opener, stop.clone()));
-            followed.insert(vm, Followed { way, stop });
+            let connector = Connector::new(transport.clone(), newest);
+            tasks.spawn(follow(Arc::clone(shared), guest, connector, stop.clone()));
+            followed.insert(vm, Followed { transport, stop });
         }
         let refused = &shared.fleet.refused;
         let counts = [
@@ -92,7 +92,7 @@ pub(super) async fn guests(shared: &Arc<Shared>, stop: &CancellationToken) {
 /// What a search has found.
 struct All {
     /// By the names of the guests.
-    ways: BTreeMap<String, Way>,
+    transports: BTreeMap<String, Transport>,
     twice: usize,
     unprintable: usize,
     is_cut: bool,
@@ -101,21 +101,22 @@ struct All {
 /// Looks for the sockets of both kinds; it blocks.
 fn find(sockets: &[SocketPattern], vsock: Option<&Vsock>) -> All {
     let found = find_sockets(sockets);
-    let ways = found.sockets.into_iter().map(|(vm, path)| (vm, Way::Socket(path))).collect();
+    let transports =
+        found.sockets.into_iter().map(|(vm, path)| (vm, Transport::Socket(path))).collect();
     let (twice, unprintable, is_cut) = (found.twice, found.unprintable, found.is_cut);
-    let mut all = All { ways, twice, unprintable, is_cut };
+    let mut all = All { transports, twice, unprintable, is_cut };
     if let Some(Vsock { sockets, cids, port, connect }) = vsock {
-        let way = if *connect { Way::ToGuest } else { Way::FromGuest };
+        let transport = if *connect { Transport::ToGuest } else { Transport::FromGuest };
         let found = find_sockets(sockets);
         for (vm, path) in found.sockets {
-            match all.ways.entry(vm) {
-                Entry::Vacant(place) => drop(place.insert(way(path, port.get()))),
+            match all.transports.entry(vm) {
+                Entry::Vacant(place) => drop(place.insert(transport(path, port.get()))),
                 Entry::Occupied(_) => all.twice += 1,
             }
         }
         for (vm, cid) in cids {
-            match all.ways.entry(vm.clone()) {
-                Entry::Vacant(place) => drop(place.insert(Way::Cid(*cid))),
+            match all.transports.entry(vm.clone()) {
+                Entry::Vacant(place) => drop(place.insert(Transport::Cid(*cid))),
                 Entry::Occupied(_) => all.twice += 1,
             }
         }

@@ -1,4 +1,4 @@
-//! How a guest's stream is come by: a socket that QEMU listens at, or vsock as hypervisors in user space have it ("hybrid":
+//! How a guest is connected to: a socket that QEMU listens at, or vsock as hypervisors in user space have it ("hybrid":
 //! Firecracker, Cloud Hypervisor, vhost-device-vsock), where a machine has a Unix socket `P`.
 //!
 //! - The guest connects to the port 8460 of the host: the hypervisor connects to `P_8460`, where the relay listens.
@@ -18,16 +18,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
-use super::vsock::Arrival;
+use super::vsock::NewestConnection;
 
 /// How long the answer to `CONNECT` may take, and how many bytes it may have.
 const ANSWER: Duration = Duration::from_secs(5);
 /// See [`ANSWER`].
 const ANSWER_BYTES_MAX: usize = 32;
 
-/// How a guest's stream is come by.
+/// How a guest is connected to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum Transport {
     /// A socket that is connected to.
     Socket(PathBuf),
     /// The Unix socket of a machine's vsock, whose guest connects to this port of the host.
@@ -38,7 +38,7 @@ pub(super) enum Way {
     Cid(u32),
 }
 
-impl fmt::Display for Way {
+impl fmt::Display for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Socket(path) | Self::FromGuest(path, _) | Self::ToGuest(path, _) => {
@@ -49,23 +49,23 @@ impl fmt::Display for Way {
     }
 }
 
-/// A way, and where the relay listens for it.
+/// Connects to one guest, or waits for it to connect.
 #[derive(Debug)]
-pub(super) struct Opener {
-    way: Way,
+pub(super) struct Connector {
+    transport: Transport,
     listener: Option<Listener>,
-    arrival: Option<Arc<Arrival>>,
+    newest: Option<Arc<NewestConnection>>,
 }
 
-impl Opener {
-    /// Nothing is open yet. Guests of a [`Way::Cid`] come by `arrival`.
-    pub(super) fn new(way: Way, arrival: Option<Arc<Arrival>>) -> Self {
-        Self { way, listener: None, arrival }
+impl Connector {
+    /// Nothing is open yet. `newest` has the connections of a [`Transport::Cid`].
+    pub(super) fn new(transport: Transport, newest: Option<Arc<NewestConnection>>) -> Self {
+        Self { transport, listener: None, newest }
     }
 
-    /// How it is come by.
-    pub(super) fn way(&self) -> &Way {
-        &self.way
+    /// How the guest is connected to.
+    pub(super) fn transport(&self) -> &Transport {
+        &self.transport
     }
 
     /// The next connection; waits for it where it is the guest that connects.
@@ -73,10 +73,10 @@ impl Opener {
     /// # Errors
     /// There is none to be had now.
     pub(super) async fn open(&mut self) -> io::Result<UnixStream> {
-        match &self.way {
-            Way::Socket(path) => UnixStream::connect(path).await,
-            Way::ToGuest(path, port) => dial(path, *port).await,
-            Way::FromGuest(path, port) => {
+        match &self.transport {
+            Transport::Socket(path) => UnixStream::connect(path).await,
+            Transport::ToGuest(path, port) => dial(path, *port).await,
+            Transport::FromGuest(path, port) => {
                 let listener = match self.listener.take() {
                     Some(listener) => listener,
                     None => Listener::bind(with_port(path, *port)).await?,
@@ -84,9 +84,9 @@ impl Opener {
                 let listener = self.listener.insert(listener);
                 Ok(listener.inner.accept().await?.0)
             }
-            Way::Cid(_) => match &self.arrival {
-                Some(arrival) => Ok(arrival.next().await),
-                None => std::future::pending().await, // every such way has one
+            Transport::Cid(_) => match &self.newest {
+                Some(newest) => Ok(newest.next().await),
+                None => std::future::pending().await, // each of these has one
             },
         }
     }
