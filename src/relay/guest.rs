@@ -16,7 +16,7 @@ use super::fleet::{Count, Fleet, Guest, Kind};
 use super::in_flight::InFlight;
 use super::message_id::MessageIds;
 use super::metrics;
-use super::session::{Came, End, Session, agent_version, answered_id};
+use super::session::{Disconnect, Incoming, Session, agent_version, answered_id};
 use super::transport::Connector;
 use super::vsock::ConnectionsByCid;
 use crate::commands::secret::Secret;
@@ -93,7 +93,7 @@ async fn connect(
     guest: &Arc<Guest>,
     connector: &mut Connector,
     stop: &CancellationToken,
-) -> Option<End> {
+) -> Option<Disconnect> {
     let opened = tokio::select! {
         biased;
         () = stop.cancelled() => return None,
@@ -113,7 +113,7 @@ async fn connect(
         ids: shared
             .message_ids
             .map(|age| MessageIds::new(&shared.fleet.site, &guest.vm, age, Instant::now())),
-        commands: Said::default(),
+        commands: SentCommands::default(),
         begun: 0,
         budget: Budget::new(shared.fleet.settings.rate.bytes(), Instant::now()),
     };
@@ -151,7 +151,7 @@ struct Connection<'a> {
     guest: &'a Arc<Guest>,
     session: Session,
     ids: Option<MessageIds>,
-    commands: Said,
+    commands: SentCommands,
     /// Bytes of its begun line, as the fleet counts them.
     begun: usize,
     budget: Budget,
@@ -159,7 +159,7 @@ struct Connection<'a> {
 
 /// The commands that were said on a connection.
 #[derive(Default)]
-struct Said {
+struct SentCommands {
     /// A line came: the guest is there, and its clock is known.
     is_heard: bool,
     /// There may be more.
@@ -176,7 +176,11 @@ impl Drop for Connection<'_> {
 
 impl Connection<'_> {
     /// Reads, answers and asks until one side ends it.
-    async fn converse(&mut self, stream: &UnixStream, stop: &CancellationToken) -> Option<End> {
+    async fn converse(
+        &mut self,
+        stream: &UnixStream,
+        stop: &CancellationToken,
+    ) -> Option<Disconnect> {
         let period = self.shared.fleet.settings.keep_alive.get();
         let mut ticks = interval_at(Instant::now() + period, period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -220,12 +224,12 @@ impl Connection<'_> {
             if let Err(end) = ended {
                 return Some(end);
             }
-            self.say_commands();
+            self.send_commands();
         }
     }
 
     /// Says the commands that are in flight, as far as the guest reads.
-    fn say_commands(&mut self) {
+    fn send_commands(&mut self) {
         while self.commands.is_heard && self.commands.has_more && self.session.has_room() {
             match self.shared.commands.next(&self.guest.vm, self.commands.last) {
                 Some((number, payload)) => {
@@ -237,13 +241,13 @@ impl Connection<'_> {
         }
     }
 
-    fn answer(&mut self) -> Result<(), End> {
+    fn answer(&mut self) -> Result<(), Disconnect> {
         let left_out = self.session.answer(SystemTime::now())?;
         self.guest.add(Count::Unread, left_out);
         Ok(())
     }
 
-    fn write(&mut self, stream: &UnixStream) -> Result<(), End> {
+    fn write(&mut self, stream: &UnixStream) -> Result<(), Disconnect> {
         match stream.try_write(self.session.unwritten()) {
             Ok(bytes) => self.session.wrote(bytes),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -253,7 +257,7 @@ impl Connection<'_> {
     }
 
     /// Reads once, and hands on what has come.
-    async fn read(&mut self, stream: &UnixStream) -> Result<(), End> {
+    async fn read(&mut self, stream: &UnixStream) -> Result<(), Disconnect> {
         let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
         match stream.try_read_buf(&mut chunk) {
             Ok(0) => return Err(Count::Closed),
@@ -269,9 +273,9 @@ impl Connection<'_> {
             let now = SystemTime::now();
             let left = chunk.len();
             match self.session.next(&mut chunk, now) {
-                Ok(Some(came)) => {
+                Ok(Some(incoming)) => {
                     cost += LINE_COST.saturating_sub((left - chunk.len()) as u64);
-                    self.came(came, now).await;
+                    self.take(incoming, now).await;
                 }
                 Ok(None) => break,
                 Err(end) => ended = Err(end),
@@ -286,15 +290,17 @@ impl Connection<'_> {
         self.answer()
     }
 
-    async fn came(&mut self, came: Came, now: SystemTime) {
-        if let Came::Nothing(why) = came {
+    async fn take(&mut self, incoming: Incoming, now: SystemTime) {
+        if let Incoming::Nothing(why) = incoming {
             return self.guest.count(why);
         }
         self.guest.heard(Instant::now());
         if !std::mem::replace(&mut self.commands.is_heard, true) {
             self.commands.has_more = true;
         }
-        let Came::Line(kind, line) = came else { return self.guest.count(Count::KeepAlives) };
+        let Incoming::Line(kind, line) = incoming else {
+            return self.guest.count(Count::KeepAlives);
+        };
         self.guest.count(match kind {
             Kind::Metrics => Count::Metrics,
             Kind::Response => Count::Responses,

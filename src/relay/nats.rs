@@ -114,7 +114,7 @@ impl Nats {
                 let name = &settings.stream;
                 StageError::outside(format_args!("there is no stream {name:?} at NATS: {error}"))
             })?;
-        tell(stream.cached_info(), settings.duplicates.get())?;
+        check_stream(stream.cached_info(), settings.duplicates.get())?;
         Ok(connection)
     }
 
@@ -198,7 +198,7 @@ impl Sink for Nats {
 }
 
 /// Says what the stream holds and for how long, and refuses one that would not do.
-fn tell(info: &Info, duplicates: Duration) -> Result<(), StageError> {
+fn check_stream(info: &Info, duplicates: Duration) -> Result<(), StageError> {
     let Config {
         name, subjects, max_bytes, max_messages, max_age, duplicate_window, no_ack, ..
     } = &info.config;

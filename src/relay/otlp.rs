@@ -31,7 +31,7 @@ use super::fleet::{Count, Fleet};
 use super::outputs::{Turn, Turns, WAITING};
 use crate::config;
 use crate::pipeline::{Context, Graph, Pipeline, Sink, StageError};
-use client::{Client, Said};
+use client::{Answer, Client};
 
 /// Lines of a request, and their bytes: those, or one longer line.
 const LINES_MAX: usize = 512;
@@ -169,7 +169,7 @@ impl Otlp {
     }
 
     /// The receiver does not take anything now.
-    fn refused(&mut self, said: &Said) -> StageError {
+    fn refused(&mut self, said: &Answer) -> StageError {
         if let Some(pause) = said.retry_after {
             self.paused = Some(Instant::now() + pause.min(PAUSE_MAX));
         }

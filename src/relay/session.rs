@@ -37,7 +37,7 @@ pub(super) struct Session {
     secret: Option<Secret>,
     lines: Lines,
     /// Bytes since the last newline.
-    unended: usize,
+    since_newline: usize,
     garbage: u32,
     clock: Clock,
     keep_alive: KeepAlive,
@@ -55,19 +55,19 @@ pub(super) struct Session {
     connection: Option<u64>,
 }
 
-/// What came of a guest.
+/// What a guest has sent.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Came {
+pub(super) enum Incoming {
     /// A line to hand on.
     Line(Kind, Bytes),
     /// Part of the protocol, which goes no further.
     KeepAlive,
-    /// Nothing that can be used.
+    /// Nothing that can be used; it is counted.
     Nothing(Count),
 }
 
 /// Why a connection has to end.
-pub(super) type End = Count;
+pub(super) type Disconnect = Count;
 
 impl Session {
     /// A new connection. Without a `secret` nothing is sent.
@@ -75,7 +75,7 @@ impl Session {
         Self {
             secret,
             lines: Lines::new(0),
-            unended: 0,
+            since_newline: 0,
             garbage: 0,
             clock: Clock::default(),
             keep_alive: KeepAlive::default(),
@@ -98,13 +98,13 @@ impl Session {
     ///
     /// # Errors
     /// The guest sends without end.
-    pub(super) fn take(&mut self, chunk: &[u8], line_max: usize) -> Result<(), End> {
+    pub(super) fn take(&mut self, chunk: &[u8], line_max: usize) -> Result<(), Disconnect> {
         self.lines.set_max(line_max);
-        self.unended = match memchr::memrchr(b'\n', chunk) {
+        self.since_newline = match memchr::memrchr(b'\n', chunk) {
             Some(at) => chunk.len() - at - 1,
-            None => self.unended + chunk.len(),
+            None => self.since_newline + chunk.len(),
         };
-        match self.unended > 4 * line_max {
+        match self.since_newline > 4 * line_max {
             true => Err(Count::Endless),
             false => Ok(()),
         }
@@ -114,27 +114,31 @@ impl Session {
     ///
     /// # Errors
     /// The guest has sent nothing but nonsense for long.
-    pub(super) fn next(&mut self, chunk: &mut Bytes, now: SystemTime) -> Result<Option<Came>, End> {
+    pub(super) fn next(
+        &mut self,
+        chunk: &mut Bytes,
+        now: SystemTime,
+    ) -> Result<Option<Incoming>, Disconnect> {
         let is_blank = |line: &Result<Bytes, TooLong>| {
             line.as_ref().is_ok_and(|line| line.trim_ascii().is_empty())
         };
         let mut lines = std::iter::from_fn(|| self.lines.next(chunk));
         let Some(line) = lines.find(|line| !is_blank(line)) else { return Ok(None) };
         let came = match line {
-            Err(TooLong { .. }) => Came::Nothing(Count::TooLong),
+            Err(TooLong { .. }) => Incoming::Nothing(Count::TooLong),
             Ok(line) => self.read(line, now),
         };
         match came {
-            Came::Nothing(_) => self.garbage += 1,
+            Incoming::Nothing(_) => self.garbage += 1,
             _ => self.garbage = 0,
         }
         if self.garbage >= GARBAGE_MAX { Err(Count::Nonsense) } else { Ok(Some(came)) }
     }
 
-    fn read(&mut self, line: Bytes, now: SystemTime) -> Came {
-        let Some(head) = Head::of(&line) else { return Came::Nothing(Count::Garbage) };
+    fn read(&mut self, line: Bytes, now: SystemTime) -> Incoming {
+        let Some(head) = Head::of(&line) else { return Incoming::Nothing(Count::Garbage) };
         if depth(&line) > DEPTH_MAX {
-            return Came::Nothing(Count::TooDeep);
+            return Incoming::Nothing(Count::TooDeep);
         }
         if let Some(timestamp) = &head.timestamp {
             self.clock.learn(timestamp, now);
@@ -144,17 +148,17 @@ impl Session {
                 self.keep_alive.heard(number, Instant::now());
                 self.waiting.truncate(WAITING_MAX - 1);
                 self.waiting.push_back((number, self.sequence));
-                Came::KeepAlive
+                Incoming::KeepAlive
             }
             ("request_pending_scripts", _) => {
                 let none = payload::hand_out(&[], Iso8601::new(now).as_str());
                 match self.say(&none, now) {
-                    true => Came::KeepAlive,
-                    false => Came::Nothing(Count::Unread),
+                    true => Incoming::KeepAlive,
+                    false => Incoming::Nothing(Count::Unread),
                 }
             }
             // Copied: a short line would keep the whole chunk that it came in.
-            (kind, _) => Came::Line(kind_of(kind), Bytes::copy_from_slice(line.trim_ascii())),
+            (kind, _) => Incoming::Line(kind_of(kind), Bytes::copy_from_slice(line.trim_ascii())),
         }
     }
 
@@ -186,7 +190,7 @@ impl Session {
     ///
     /// # Errors
     /// A line was lost on its way: the guest has to send it again, which it does after a new connection.
-    pub(super) fn answer(&mut self, now: SystemTime) -> Result<u64, End> {
+    pub(super) fn answer(&mut self, now: SystemTime) -> Result<u64, Disconnect> {
         if self.unacknowledged.is_stopped() {
             return Err(Count::Lost);
         }
@@ -352,7 +356,7 @@ mod tests {
 
     const MAX: usize = 4096;
 
-    fn all(session: &mut Session, text: &str) -> Result<Vec<Came>, End> {
+    fn all(session: &mut Session, text: &str) -> Result<Vec<Incoming>, Disconnect> {
         let mut chunk = Bytes::copy_from_slice(text.as_bytes());
         session.take(&chunk, MAX)?;
         let mut came = Vec::new();
@@ -380,7 +384,7 @@ mod tests {
 
     #[test]
     fn lines_are_told_apart_and_what_is_no_object_is_counted() {
-        let line = |kind, text: &str| Came::Line(kind, Bytes::copy_from_slice(text.as_bytes()));
+        let line = |kind, text: &str| Incoming::Line(kind, Bytes::copy_from_slice(text.as_bytes()));
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(200), "]".repeat(200));
         let long = format!("{{\"a\":\"{}\"}}", "x".repeat(MAX));
         for (text, came) in [
@@ -389,12 +393,12 @@ mod tests {
             (r#"{"type":"agent_event"}"#, line(Kind::Event, r#"{"type":"agent_event"}"#)),
             (r#"{"a":"]]\""}"#, line(Kind::Record, r#"{"a":"]]\""}"#)),
             (r#"{"type":7}"#, line(Kind::Record, r#"{"type":7}"#)),
-            (r#"{"type":"keep_alive","sequence_number":7}"#, Came::KeepAlive),
-            ("[1]", Came::Nothing(Count::Garbage)),
-            ("{\"a\":1}}", Came::Nothing(Count::Garbage)),
-            ("\u{0}garbage", Came::Nothing(Count::Garbage)),
-            (deep.as_str(), Came::Nothing(Count::TooDeep)),
-            (long.as_str(), Came::Nothing(Count::TooLong)),
+            (r#"{"type":"keep_alive","sequence_number":7}"#, Incoming::KeepAlive),
+            ("[1]", Incoming::Nothing(Count::Garbage)),
+            ("{\"a\":1}}", Incoming::Nothing(Count::Garbage)),
+            ("\u{0}garbage", Incoming::Nothing(Count::Garbage)),
+            (deep.as_str(), Incoming::Nothing(Count::TooDeep)),
+            (long.as_str(), Incoming::Nothing(Count::TooLong)),
         ] {
             assert_eq!(all(&mut session(), &format!("\n{text}\r\n")), Ok(vec![came]), "{text}");
         }

@@ -68,7 +68,7 @@ pub(super) enum ClientError {
 }
 
 /// What a receiver has said.
-pub(super) struct Said {
+pub(super) struct Answer {
     pub status: StatusCode,
     /// How long it wants to be left alone.
     pub retry_after: Option<Duration>,
@@ -109,7 +109,7 @@ impl Client {
     ///
     /// # Errors
     /// The receiver has not answered.
-    pub(super) async fn post(&mut self, path: &str, body: Bytes) -> Result<Said, ClientError> {
+    pub(super) async fn post(&mut self, path: &str, body: Bytes) -> Result<Answer, ClientError> {
         let kept = self.open.take().filter(|open| !open.sender.is_closed());
         let said = timeout(ANSWER, async {
             let mut open = match kept {
@@ -142,12 +142,12 @@ fn request(endpoint: &Endpoint, path: &str, open: &Open, body: Bytes) -> Request
     request
 }
 
-async fn said(answer: Response<hyper::body::Incoming>) -> Result<Said, ClientError> {
+async fn said(answer: Response<hyper::body::Incoming>) -> Result<Answer, ClientError> {
     let (head, body) = answer.into_parts();
     let seconds = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
     let body = body.map_err(ClientError::Answer)?.to_bytes();
-    Ok(Said { status: head.status, retry_after: seconds.map(Duration::from_secs), body })
+    Ok(Answer { status: head.status, retry_after: seconds.map(Duration::from_secs), body })
 }
 
 /// Connects; reads the token and the certificates anew, since their files may have changed.
