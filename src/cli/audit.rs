@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::{StateOption, load_or_report, refuse, say};
 use crate::commands::audit::chain::{self, BREAKS_MAX, Verdict};
-use crate::sinks::why;
+use crate::sinks::io_reason;
 
 /// Something is wrong with it.
 const EXIT_WRONG: u8 = 1;
@@ -47,7 +47,7 @@ impl AuditArguments {
                 return refuse(format_args!(
                     "cannot read the audit {}: {}",
                     file.display(),
-                    why(&error)
+                    io_reason(&error)
                 ));
             }
         };

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::commands::secret::{SECRET_VARIABLE, Secret, SecretError, SecretSource, harden};
 use crate::host::{Host, HostError, Listener, Settings};
-use crate::sinks::why;
+use crate::sinks::io_reason;
 use crate::wire::{shown, shown_json};
 
 /// The socket is not there, or its other end has gone (`EX_UNAVAILABLE` of sysexits.h).
@@ -160,7 +160,7 @@ impl From<io::Error> for Failed {
             io::ErrorKind::BrokenPipe => Self { code: 0, what: String::new() },
             _ => Self {
                 code: EXIT_OUTPUT,
-                what: format!("cannot write to standard output: {}", why(&error)),
+                what: format!("cannot write to standard output: {}", io_reason(&error)),
             },
         }
     }

@@ -11,7 +11,7 @@ use clap::Args;
 use super::{EXIT_CONFIG, complain, say, unless};
 use crate::config::schema::{KINDS, Kind};
 use crate::config::{BUILT_IN, DEFAULT_FOLDER};
-use crate::sinks::why;
+use crate::sinks::io_reason;
 
 /// The files that the agent does not run are left out.
 const LEFT_OUT: &str = "bench.toml";
@@ -28,7 +28,11 @@ impl Init {
         let folder = &self.folder;
         let schemas = folder.join("schema");
         if let Err(error) = DirBuilder::new().recursive(true).mode(0o755).create(&schemas) {
-            complain(&format!("infiniservice: cannot make {}: {}", folder.display(), why(&error)));
+            complain(&format!(
+                "infiniservice: cannot make {}: {}",
+                folder.display(),
+                io_reason(&error)
+            ));
             return ExitCode::from(EXIT_CONFIG);
         }
         let (mut told, mut failed) = (String::new(), false);
@@ -43,7 +47,7 @@ impl Init {
                     complain(&format!(
                         "infiniservice: cannot write {}: {}",
                         path.display(),
-                        why(&error)
+                        io_reason(&error)
                     ));
                 }
             }

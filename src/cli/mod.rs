@@ -42,7 +42,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::agent::raise_stack;
 use crate::config::{ConfigError, Loaded, StateSettings, load};
-use crate::sinks::why;
+use crate::sinks::io_reason;
 
 /// A file or an argument is wrong (`EX_CONFIG` of sysexits.h): nothing was started.
 pub const EXIT_CONFIG: u8 = 78;
@@ -216,7 +216,10 @@ fn say(text: &str) -> ExitCode {
 fn exit_code(printed: io::Result<()>) -> ExitCode {
     match printed {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            complain(&format!("infiniservice: cannot write to standard output: {}", why(&error)));
+            complain(&format!(
+                "infiniservice: cannot write to standard output: {}",
+                io_reason(&error)
+            ));
             ExitCode::from(EXIT_OUTPUT)
         }
         _ => ExitCode::SUCCESS,

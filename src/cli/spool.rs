@@ -15,7 +15,7 @@ use crate::agent::control::{Answer, Request, Unanswered, ask, socket_of};
 use crate::commands::notify::spool_status::SpoolContents;
 use crate::machine_events;
 use crate::record_file::File;
-use crate::sinks::why;
+use crate::sinks::io_reason;
 use crate::spool::{self, Corruption, Entry, NAMES, Scan, Spool};
 use crate::wire::plain;
 
@@ -83,7 +83,7 @@ impl SpoolArguments {
         };
         done.unwrap_or_else(|error| {
             let path = folder.join(NAMES.name);
-            refuse(format_args!("cannot use {}: {}", path.display(), why(&error)))
+            refuse(format_args!("cannot use {}: {}", path.display(), io_reason(&error)))
         })
     }
 }
@@ -162,7 +162,7 @@ fn warn_of_another_machine(found: &Scan) {
 
 /// The fate of a spool that an agent rejects.
 fn not_taken(error: &io::Error) -> String {
-    let why = why(error);
+    let why = io_reason(error);
     format!("an agent of this user would keep durable messages in memory only: {why}")
 }
 
@@ -207,7 +207,7 @@ fn in_memory(folder: &Path) -> Vec<InMemory> {
             | Answer::Tapped(_),
         ) => return vec![InMemory::unknown("its answer is to another question")],
         Err(Unanswered::Late) => return vec![InMemory::unknown("it has not answered in time")],
-        Err(Unanswered::Io(error)) => return vec![InMemory::unknown(&why(&error))],
+        Err(Unanswered::Io(error)) => return vec![InMemory::unknown(&io_reason(&error))],
     };
     held.iter().filter_map(InMemory::of).collect()
 }
@@ -309,7 +309,7 @@ fn give_up(folder: &Path, numbers: &[u64], all: bool) -> io::Result<ExitCode> {
     match spool.compact(now_ms) {
         Err(_) if all => spool.empty(now_ms)?,
         Err(error) => {
-            let why = why(&error);
+            let why = io_reason(&error);
             return Ok(refuse(format_args!(
                 "the spool cannot be written without them: {why}; nothing was given up (`spool drop --all` takes no space)"
             )));

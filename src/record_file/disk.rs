@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::storage::Storage;
 use crate::files::{StateFolder, is_own, make_private, open_in};
-use crate::sinks::why;
+use crate::sinks::io_reason;
 
 /// The names of a record file in the state folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -309,6 +309,9 @@ fn is_writable(folder: &OwnedFd) -> io::Result<()> {
     let access = Access::WRITE_OK | Access::EXEC_OK;
     rustix::fs::accessat(folder, ".", access, AtFlags::EACCESS).map_err(|error| {
         let error = io::Error::from(error);
-        io::Error::new(error.kind(), format!("the folder cannot be written to: {}", why(&error)))
+        io::Error::new(
+            error.kind(),
+            format!("the folder cannot be written to: {}", io_reason(&error)),
+        )
     })
 }

@@ -5,13 +5,13 @@ use std::io;
 use thiserror::Error;
 
 use super::web::WebError;
-use crate::sinks::{Listen, why};
+use crate::sinks::{Listen, io_reason};
 
 /// Why a relay cannot run, or has not ended in order.
 #[derive(Debug, Error)]
 pub(crate) enum RelayError {
     /// It cannot listen where metrics are to be served.
-    #[error("cannot serve metrics at {at}: {}", why(error))]
+    #[error("cannot serve metrics at {at}: {}", io_reason(error))]
     Metrics {
         /// Where.
         at: Listen,

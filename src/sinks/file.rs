@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde::de::Deserializer;
 
 use super::blocking::{Blocking, BlockingSink};
-use super::{Options, PathUse, Backlog, UsedPath, why};
+use super::{Options, PathUse, Backlog, UsedPath, io_reason};
 use crate::files::{folder_of, is_own, is_shared, make_private};
 use crate::model::Frame;
 use crate::pipeline::{BoxSink, Sink, StageError};
@@ -226,7 +226,7 @@ impl Blocking for Appender {
                 io::ErrorKind::StorageFull => " (the frame is kept and tried again)",
                 _ => "",
             };
-            StageError::outside(format_args!("cannot write {:?}: {}{hint}", self.path, why(&error)))
+            StageError::outside(format_args!("cannot write {:?}: {}{hint}", self.path, io_reason(&error)))
         })
     }
 }

@@ -162,7 +162,7 @@ macro_rules! declare {
 all_sinks!(declare);
 
 /// Why a call failed, as the end of a sentence.
-pub(crate) fn why(error: &io::Error) -> String {
+pub(crate) fn io_reason(error: &io::Error) -> String {
     let text = error.to_string();
     let mut characters = text.chars();
     let first = characters.next().map(|first| first.to_ascii_lowercase());

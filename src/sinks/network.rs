@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
-use super::why;
+use super::io_reason;
 use crate::pipeline::StageError;
 
 /// How long looking a name up and connecting may take, each address on its own.
@@ -52,7 +52,7 @@ impl Tcp {
             None => self.connect().await?,
         };
         stream.write_all(bytes).await.map_err(|error| {
-            let (address, why) = (&self.address, why(&error));
+            let (address, why) = (&self.address, io_reason(&error));
             StageError::outside(format_args!("cannot write to {address}: {why}"))
         })?;
         self.stream = Some(stream);
@@ -61,7 +61,7 @@ impl Tcp {
 
     async fn connect(&self) -> Result<TcpStream, StageError> {
         let cannot = |error: io::Error| {
-            let (address, why) = (&self.address, why(&error));
+            let (address, why) = (&self.address, io_reason(&error));
             StageError::outside(format_args!("cannot connect to {address}: {why}"))
         };
         let late = |_| cannot(io::ErrorKind::TimedOut.into());

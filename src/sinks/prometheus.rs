@@ -23,7 +23,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::{Options, PathUse, Backlog, UsedPath, why};
+use super::{Options, PathUse, Backlog, UsedPath, io_reason};
 use crate::model::Frame;
 use crate::pipeline::{BoxSink, Sink, StageError};
 use crate::values::address::SocketPath;
@@ -247,7 +247,7 @@ impl Sink for Prometheus {
 
     async fn write(&mut self, frame: &Frame) -> Result<(), StageError> {
         self.listen().await.map_err(|error| {
-            StageError::outside(format_args!("cannot listen at {}: {}", self.detail(), why(&error)))
+            StageError::outside(format_args!("cannot listen at {}: {}", self.detail(), io_reason(&error)))
         })?;
         self.take(&frame.bytes);
         Ok(())

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::Deserializer;
 
 use super::blocking::{Blocking, BlockingSink, same};
-use super::{Options, Backlog, why};
+use super::{Options, Backlog, io_reason};
 use crate::model::Frame;
 use crate::pipeline::{BoxSink, Sink, StageError};
 use crate::values::words::NONE;
@@ -172,7 +172,7 @@ fn fault(error: Errno) -> StageError {
     match error {
         Errno::PIPE => StageError::last("the reader of stdout has gone"),
         error => {
-            StageError::outside(format_args!("cannot write to stdout: {}", why(&error.into())))
+            StageError::outside(format_args!("cannot write to stdout: {}", io_reason(&error.into())))
         }
     }
 }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::blocking::same;
 use super::network::Tcp;
 use super::tcp::{count_octets, lines};
-use super::{Options, PathUse, UsedPath, why};
+use super::{Options, PathUse, UsedPath, io_reason};
 use crate::files::identity::of_this_machine;
 use crate::model::{Frame, Iso8601};
 use crate::pipeline::{BoxSink, LogLimit, Sink, StageError};
@@ -312,7 +312,7 @@ impl Sink for Syslog {
             header.write(&now, line, message);
             if message.len() <= MAX_DATAGRAM {
                 send(server, socket, message).await.map_err(|error| {
-                    let why = why(&error);
+                    let why = io_reason(&error);
                     StageError::outside(format_args!("cannot send to syslog at {server}: {why}"))
                 })?;
             } else if too_long.happened(Instant::now()).is_some() {

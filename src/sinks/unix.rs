@@ -8,7 +8,7 @@ use serde::de::Deserializer;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
-use super::{Options, PathUse, UsedPath, why};
+use super::{Options, PathUse, UsedPath, io_reason};
 use crate::model::Frame;
 use crate::pipeline::{BoxSink, Sink, StageError};
 use crate::values::address::SocketPath;
@@ -79,7 +79,7 @@ impl Unix {
 
     async fn connect(&self) -> Result<UnixStream, StageError> {
         UnixStream::connect(&self.path).await.map_err(|error| {
-            let (path, why) = (&self.path, why(&error));
+            let (path, why) = (&self.path, io_reason(&error));
             StageError::outside(format_args!(
                 "cannot connect to {path:?}: {why} (does anyone listen?)"
             ))
@@ -100,7 +100,7 @@ impl Sink for Unix {
             None => self.connect().await?,
         };
         stream.write_all(&frame.bytes).await.map_err(|error| {
-            StageError::outside(format_args!("cannot write to {:?}: {}", self.path, why(&error)))
+            StageError::outside(format_args!("cannot write to {:?}: {}", self.path, io_reason(&error)))
         })?;
         self.stream = Some(stream);
         Ok(())

@@ -12,7 +12,7 @@ use super::types::{Losses, Opened, SIZE_MAX, SIZE_MIN, Settings, State};
 use crate::files::StateFolder;
 use crate::machine_events::is_same_machine;
 use crate::record_file::{File, RecordFile, Storage};
-use crate::sinks::why;
+use crate::sinks::io_reason;
 
 /// The most bytes of an identity or boot id.
 const TEXT_MAX: usize = 512;
@@ -53,8 +53,10 @@ impl<S: Storage> Spool<S> {
         if let (true, Some(storage)) = (aside, &mut storage)
             && let Err(error) = storage.set_aside()
         {
-            unusable =
-                Some(format!("it cannot be read, nor be given another name: {}", why(&error)));
+            unusable = Some(format!(
+                "it cannot be read, nor be given another name: {}",
+                io_reason(&error)
+            ));
         }
         if let Some(why) = unusable {
             let (spool, opened) = Self::begin(None, settings, now_ms);
@@ -174,7 +176,7 @@ fn refusal(error: &io::Error) -> String {
         io::ErrorKind::WouldBlock => {
             "another agent has it (or a `spool drop` that is at work)".to_owned()
         }
-        _ => why(error),
+        _ => io_reason(error),
     }
 }
 

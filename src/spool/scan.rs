@@ -9,7 +9,7 @@ use super::first::{FIRST_MAX, First, Session};
 use super::message::{DurableMessage, Kind};
 use super::record::{self, Head, MAGIC, RecordKind};
 use crate::record_file::{CHUNK, HEAD, Reader, Storage};
-use crate::sinks::why;
+use crate::sinks::io_reason;
 
 /// The most waiting items: an index of 32 bytes each, half a MiB.
 pub const ITEMS_MAX: usize = 16_384;
@@ -103,7 +103,7 @@ pub fn scan<S: Storage>(storage: &mut S, bytes_max: u64) -> Scan {
     let length = match storage.length() {
         Ok(length) => length,
         Err(error) => {
-            scan.unreadable = Some(format!("its length cannot be read: {}", why(&error)));
+            scan.unreadable = Some(format!("its length cannot be read: {}", io_reason(&error)));
             return scan;
         }
     };
@@ -172,7 +172,8 @@ impl From<String> for Stop {
 
 impl Scan {
     fn stop_unreadable(&mut self, at: u64, error: &io::Error) {
-        self.unreadable = Some(format!("it cannot be read from byte {at} on: {}", why(error)));
+        self.unreadable =
+            Some(format!("it cannot be read from byte {at} on: {}", io_reason(error)));
     }
 
     fn corruptions(&mut self, offset: u64, bytes: u64, what: impl Into<String>) {

@@ -9,7 +9,7 @@ use super::record::{self, MAGIC, RecordKind};
 use super::scan::{self, Entry};
 use crate::model::Frame;
 use crate::record_file::{HEAD, Storage, append_all};
-use crate::sinks::why;
+use crate::sinks::io_reason;
 
 /// Bytes that are buffered for one write.
 const WRITE_BYTES: usize = 64 << 10;
@@ -58,7 +58,7 @@ impl<S: Storage> Spool<S> {
                 self.failing = None;
                 tracing::info!("messages for the host are written to disk again");
             }
-            Err(error) => self.failing = Some(why(&error)),
+            Err(error) => self.failing = Some(io_reason(&error)),
         }
     }
 
@@ -132,7 +132,7 @@ impl<S: Storage> Spool<S> {
     }
 
     fn fail(&mut self, error: &io::Error) {
-        let error = why(error);
+        let error = io_reason(error);
         if self.failing.is_none() {
             tracing::warn!(error, "spool cannot be written; durable messages are kept in memory");
         }

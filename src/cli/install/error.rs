@@ -8,13 +8,13 @@ use thiserror::Error;
 
 use super::PATIENCE;
 use super::RECORD;
-use crate::sinks::why;
+use crate::sinks::io_reason;
 
 /// Why `install` or `uninstall` stops. Its text says what to do, where people can do something.
 #[derive(Debug, Error)]
 pub(super) enum InstallError {
     /// A file or folder cannot be looked at, written or removed.
-    #[error("cannot {action} {path}: {}{}", why(error), hint(error))]
+    #[error("cannot {action} {path}: {}{}", io_reason(error), hint(error))]
     File {
         /// What was tried: a verb.
         action: &'static str,

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::sinks::why;
+use crate::sinks::io_reason;
 
 /// Why a line was not written to the audit, as the end of a sentence.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AuditError {
     /// The file could not be opened or written. All lines that waited for it have this error.
-    #[error("the audit file {path:?} cannot be written: {}", why(error))]
+    #[error("the audit file {path:?} cannot be written: {}", io_reason(error))]
     Unwritable {
         /// The file.
         path: PathBuf,

@@ -39,7 +39,7 @@ use crate::commands::request::Refusal;
 use crate::commands::request::Request;
 use crate::files::{StateFolder, folder_of};
 use crate::pipeline::LogLimit;
-use crate::sinks::{Access, Appender, Rotation, why};
+use crate::sinks::{Access, Appender, Rotation, io_reason};
 use crate::sync::IgnorePoison;
 
 /// How long a request waits for its line before it is refused, where the audit is required.
@@ -334,7 +334,7 @@ impl Writer {
         let path = self.appender.path();
         match &written {
             Err(error) if self.failing.happened(Instant::now()).is_some() => {
-                tracing::error!(path = %path.display(), error = why(error), "audit file cannot be written");
+                tracing::error!(path = %path.display(), error = io_reason(error), "audit file cannot be written");
             }
             Ok(()) if self.failing.is_over() => {
                 tracing::info!(path = %path.display(), "audit file is written again");

@@ -7,7 +7,7 @@ use thiserror::Error;
 use tokio::task::JoinError;
 
 use super::PATIENCE;
-use crate::sinks::why;
+use crate::sinks::io_reason;
 
 /// Why something is not in the request log on the disk: the end of a sentence.
 #[derive(Debug, Error)]
@@ -17,7 +17,7 @@ pub enum LogError {
     #[error(transparent)]
     Unusable(Arc<Unusable>),
     /// Its file could not be written.
-    #[error("{}", why(.0))]
+    #[error("{}", io_reason(.0))]
     Write(io::Error),
     /// The disk takes longer than [`PATIENCE`].
     #[error("the request log takes longer than {PATIENCE:?}")]
@@ -32,12 +32,12 @@ pub enum LogError {
 #[non_exhaustive]
 pub enum Unusable {
     /// It cannot be opened.
-    #[error("{}", why(.0))]
+    #[error("{}", io_reason(.0))]
     Open(io::Error),
     /// It cannot be read.
-    #[error("it cannot be read: {}", why(.0))]
+    #[error("it cannot be read: {}", io_reason(.0))]
     Read(io::Error),
     /// It is damaged, and stays where it is.
-    #[error("nothing in it can be used, nor can it be set aside: {}", why(.0))]
+    #[error("nothing in it can be used, nor can it be set aside: {}", io_reason(.0))]
     SetAside(io::Error),
 }

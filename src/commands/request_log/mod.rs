@@ -60,7 +60,7 @@ use crate::commands::reply::Outbound;
 use crate::commands::request::{Request, RequestKind};
 use crate::files::{StateFolder, Untrusted};
 use crate::record_file::{File, Storage};
-use crate::sinks::why;
+use crate::sinks::io_reason;
 use crate::spool::{Acks, millis};
 use crate::sync::IgnorePoison;
 use crate::wire::envelope::Refused;
@@ -476,7 +476,7 @@ impl Inner {
         drop(live);
         match &done {
             Err(error) if disk.failing.happened(Instant::now()).is_some() => {
-                tracing::error!(error = why(error), "the request log cannot be written");
+                tracing::error!(error = io_reason(error), "the request log cannot be written");
             }
             Ok(()) if disk.failing.is_over() => tracing::info!("the request log is written again"),
             _ => {}

@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use super::{Diagnose, Findings};
 use crate::files::{create, replace};
-use crate::sinks::why;
+use crate::sinks::io_reason;
 use archive::Tar;
 use secrets::Secrets;
 
@@ -31,7 +31,7 @@ pub(super) enum BundleError {
     #[error("{} is there already; name another file, or add --overwrite", .0.display())]
     Exists(PathBuf),
     /// It cannot be written.
-    #[error("cannot write {}: {}", path.display(), why(error))]
+    #[error("cannot write {}: {}", path.display(), io_reason(error))]
     Write {
         /// The file.
         path: PathBuf,

@@ -16,7 +16,7 @@ use crate::cli::BadArgument;
 use crate::cli::paint::Paint;
 use crate::cli::terminal::{self, Key, Terminal};
 use crate::model::Iso8601;
-use crate::sinks::{Listen, why};
+use crate::sinks::{Listen, io_reason};
 use page::{Guest, guests};
 use table::{Look, Sort, screen, table};
 
@@ -71,7 +71,7 @@ impl Fleet {
         let guests = self.guests()?;
         let terminal = Terminal::take().map_err(|error| Failed {
             code: EXIT_SYSTEM,
-            what: format!("the terminal cannot be used: {}", why(&error)),
+            what: format!("the terminal cannot be used: {}", io_reason(&error)),
         })?;
         self.draw(&terminal, guests)?;
         Ok(0)
@@ -130,7 +130,7 @@ impl Fleet {
     }
 
     fn unanswered(&self, error: &io::Error) -> String {
-        format!("no metrics of a relay at {}: {}", self.metrics, why(error))
+        format!("no metrics of a relay at {}: {}", self.metrics, io_reason(error))
     }
 
     /// What the relay serves now.
