@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_stream::stream;
 use futures::Stream;
@@ -13,14 +13,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::clock::Clock;
 use super::error::{Gone, HostError};
 use super::inbox::Inbox;
-use super::keep_alive::KeepAlive;
 use super::link::{Ask, Link, Send};
 use super::message::{Kind, Message, Response, ScriptCompletion};
 use super::payload::{self, RawCommand, Script};
 use super::reading::Reading;
+use super::settings::{Settings, Status};
 use super::socket::{self, Listener};
 use super::uuid::uuid;
-use crate::commands::secret::Secret;
 use crate::model::Iso8601;
 
 /// Payloads that wait to be signed and written.
@@ -29,29 +28,6 @@ pub const ASKS_WAITING: usize = 64;
 /// How much longer than its time-out an answer is waited for, so that the guest's own answer "it took
 /// too long", with what was said until then, still comes through.
 pub const GRACE: Duration = Duration::from_secs(2);
-
-/// How the host behaves.
-#[derive(Debug, Clone, Default)]
-pub struct Settings {
-    /// Signs every line; without one nothing can be sent but unsigned.
-    pub secret: Option<Secret>,
-    /// How often the guest is sent a keep-alive; never if `None` or zero. The Infinibay host sends one every two
-    /// minutes.
-    pub keep_alive: Option<Duration>,
-}
-
-/// The state of the guest, as far as it has sent it.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Status {
-    /// Lines that came, blank ones not counted.
-    pub lines: u64,
-    /// When the last one came.
-    pub last: Option<Instant>,
-    /// The guest's clock.
-    pub clock: Clock,
-    /// Requests and echoes.
-    pub keep_alive: KeepAlive,
-}
 
 /// The host's end of one connection.
 ///
@@ -333,4 +309,14 @@ fn hint(before: &Status, now: &Status) -> String {
     "the guest talks but did not answer (has it the same secret? what it cannot verify it drops \
      without a word; or it needs longer: raise --timeout)"
         .to_owned()
+}
+
+impl Listener {
+    /// The next agent that connects.
+    ///
+    /// # Errors
+    /// When the system gives no connection.
+    pub async fn accept(&self, settings: Settings) -> Result<Host, HostError> {
+        Ok(Host::over(self.stream().await?, settings))
+    }
 }

@@ -13,10 +13,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval_at};
 
 use super::error::{Gone, HostError};
-use super::handle::{Settings, Status};
 use super::inbox::Inbox;
 use super::message::{Kind, Message};
 use super::payload::{self, Script};
+use super::settings::{Settings, Status};
 use super::uuid::{connection_number, uuid};
 use crate::model::Iso8601;
 use crate::wire::{LINE_BYTES_MAX, Lines, envelope};

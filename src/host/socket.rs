@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::error::{HostError, SocketError};
-use super::handle::{Host, Settings};
 
 pub(super) async fn connect(path: &Path) -> Result<UnixStream, SocketError> {
     let error = match UnixStream::connect(path).await {
@@ -63,16 +62,13 @@ impl Listener {
         }
     }
 
-    /// The next agent that connects.
-    ///
-    /// # Errors
-    /// When the system gives no connection.
-    pub async fn accept(&self, settings: Settings) -> Result<Host, HostError> {
+    /// The connection of the next agent.
+    pub(super) async fn stream(&self) -> Result<UnixStream, SocketError> {
         match self.listener.accept().await {
-            Ok((stream, _)) => Ok(Host::over(stream, settings)),
+            Ok((stream, _)) => Ok(stream),
             Err(error) => {
                 let path = self.path.clone();
-                Err(SocketError::Accept { path, error: error.into() }.into())
+                Err(SocketError::Accept { path, error: error.into() })
             }
         }
     }
@@ -118,10 +114,10 @@ mod tests {
     async fn without_a_listener_the_error_has_the_remedy() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("vm.sock");
-        let absent = Host::connect(&path, Settings::default()).await.unwrap_err().to_string();
+        let absent = connect(&path).await.unwrap_err().to_string();
         assert!(absent.contains("there is no socket") && absent.contains("--listen"), "{absent}");
         leave_over(&path);
-        let left = Host::connect(&path, Settings::default()).await.unwrap_err().to_string();
+        let left = connect(&path).await.unwrap_err().to_string();
         assert!(left.contains("nobody listens"), "{left}");
     }
 }
