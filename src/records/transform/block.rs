@@ -1,8 +1,8 @@
-//! Eight bytes at once: where a run of them ends. Numbers only, no vectors: it is as fast in an executable that is built for
+//! Bytes of a line, eight at once: where a run of them ends. Numbers only, no vectors: it is as fast in an executable that is built for
 //! size.
 
 /// Eight bytes of a line.
-pub(super) type Block = [u8; 8];
+type Block = [u8; 8];
 
 /// One in each byte.
 const ONES: u64 = u64::MAX / 0xFF;
@@ -13,7 +13,7 @@ const HIGHS: u64 = ONES << 7;
 /// How many bytes a string has as they are, at the start of `block`: up to a quote, a backslash, a control character, or
 /// what is not ASCII. Eight, if there is none of them.
 #[inline(always)]
-pub(super) fn plain(block: &Block) -> usize {
+fn plain_bytes(block: &Block) -> usize {
     let bytes = u64::from_le_bytes(*block);
     let is_zero = |bytes: u64| bytes.wrapping_sub(ONES);
     let quote = is_zero(bytes ^ (ONES * b'"' as u64));
@@ -35,8 +35,33 @@ pub(super) fn digits(block: &Block) -> usize {
 
 /// Whether a byte is a quote, a backslash or a control character, or not ASCII.
 #[inline(always)]
-pub(super) fn is_not_plain(byte: u8) -> bool {
+fn is_not_plain(byte: u8) -> bool {
     matches!(byte, 0..0x20 | b'"' | b'\\' | 0x80..)
+}
+
+/// The byte at `at`; NUL, which is valid nowhere, behind the end.
+#[inline(always)]
+pub(super) fn byte(line: &[u8], at: usize) -> u8 {
+    match line.get(at) {
+        Some(byte) => *byte,
+        None => 0,
+    }
+}
+
+/// The first byte from `at` on that is not plain.
+#[inline(always)]
+pub(super) fn plain(line: &[u8], mut at: usize) -> usize {
+    while let Some(block) = line.get(at..).and_then(|rest| rest.first_chunk()) {
+        let length = plain_bytes(block);
+        at += length;
+        if length < 8 {
+            return at;
+        }
+    }
+    while !is_not_plain(byte(line, at)) {
+        at += 1;
+    }
+    at
 }
 
 #[cfg(test)]
@@ -54,7 +79,11 @@ mod tests {
                         block[index] = byte;
                         let by_byte =
                             |is: fn(&u8) -> bool| block.iter().take_while(|one| is(one)).count();
-                        assert_eq!(plain(&block), by_byte(|one| !is_not_plain(*one)), "{block:?}");
+                        assert_eq!(
+                            plain_bytes(&block),
+                            by_byte(|one| !is_not_plain(*one)),
+                            "{block:?}"
+                        );
                         assert_eq!(digits(&block), by_byte(u8::is_ascii_digit), "{block:?}");
                     }
                 }

@@ -1,6 +1,5 @@
 //! The fields that the stages of a flow name, found by name in a few steps.
 
-use super::record::Member;
 use super::text::{write_key, write_text};
 use crate::values::Problem;
 
@@ -18,6 +17,23 @@ impl Field {
 
     pub(super) fn bit(self) -> u64 {
         1 << self.0
+    }
+}
+
+/// A member that a stage has made, `,"key":value`, in the buffer of the pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Member {
+    pub(super) start: u32,
+    pub(super) end: u32,
+}
+
+impl Member {
+    pub(super) fn new(start: usize, end: usize) -> Self {
+        Self { start: start as u32, end: end as u32 }
+    }
+
+    pub(super) fn of(self, buffer: &[u8]) -> &[u8] {
+        buffer.get(self.start as usize..self.end as usize).unwrap_or_default()
     }
 }
 

@@ -4,7 +4,7 @@
 //! are of 100,000 brackets are made here. Written by a script: rustfmt leaves it alone.
 
 use super::fields::Fields;
-use super::record::FoundFields;
+use super::found::FoundFields;
 use super::scan::{Flaw, scan};
 
 /// Whether `value` is taken as a value, at both places.

@@ -5,6 +5,7 @@
 
 mod block;
 mod fields;
+mod found;
 #[cfg(test)]
 mod json_test_suite;
 mod pass;
@@ -12,6 +13,7 @@ mod pattern;
 mod record;
 mod scan;
 mod sequence;
+mod shape;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -22,8 +24,8 @@ use tokio::time::Instant;
 use crate::values::{Problem, Section};
 
 pub use fields::{Field, Fields};
+use found::FoundFields;
 pub use pass::Pass;
-use record::FoundFields;
 pub use record::Record;
 pub use scan::Flaw;
 pub(in crate::records) use text::plain_text;

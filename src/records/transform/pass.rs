@@ -6,7 +6,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::fields::Fields;
-use super::record::{Changes, FoundFields, Record};
+use super::found::FoundFields;
+use super::record::{Changes, Record};
 use super::scan::{Flaw, scan};
 use super::text::write_text;
 use super::{Operator, Stage, Verdict};

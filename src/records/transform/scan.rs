@@ -8,9 +8,11 @@
 //! keys are compared with those of the line before. An index of all quotes, as SIMD parsers make it, has to be made first
 //! and walked then.
 
-use super::block::{self, is_not_plain};
-use super::fields::{Field, Fields};
-use super::record::{FoundFields, MemberSpan};
+use super::block::{self, byte, plain};
+use super::fields::Fields;
+use super::found::{FoundFields, MemberSpan};
+use super::shape::MemberHead;
+use super::text::hex;
 
 /// How deep objects and lists may be nested, the record itself included: as deep as `serde_json` reads.
 pub(super) const MAX_DEPTH: u32 = 127;
@@ -83,15 +85,6 @@ pub(super) fn scan(
     }
 }
 
-/// A member up to its value.
-struct MemberHead {
-    key: usize,
-    /// Where the name has ended, its quote included.
-    after_key: usize,
-    value: usize,
-    field: Option<Field>,
-}
-
 /// What comes next in an object.
 enum Next {
     Member(MemberHead),
@@ -127,109 +120,6 @@ fn next(
     Ok(Next::Member(member))
 }
 
-/// The keys of the line before: most lines of a source have the same ones in the same order.
-#[derive(Debug, Default)]
-pub(super) struct Shape(Vec<KnownKey>);
-
-/// How many keys of a line are remembered.
-const KNOWN_MAX: usize = 64;
-
-/// A key as it is written, from the end of the value before it, or the brace, to its own value; and its field.
-#[derive(Debug, Clone, Copy)]
-struct KnownKey {
-    /// Its first 16 bytes, and the next 16.
-    bytes: [Masked; 2],
-    is_long: bool,
-    /// Where the key begins, where the name has ended, its quote included, and where the value begins.
-    key: u8,
-    after_key: u8,
-    value: u8,
-    field: Option<Field>,
-}
-
-impl KnownKey {
-    #[inline(always)]
-    fn at(&self, at: usize) -> MemberHead {
-        let place = |offset: u8| at + usize::from(offset);
-        let (key, after_key, value) = (self.key, self.after_key, self.value);
-        let field = self.field;
-        MemberHead { key: place(key), after_key: place(after_key), value: place(value), field }
-    }
-}
-
-/// At most 16 bytes: those under the mask.
-#[derive(Debug, Clone, Copy)]
-struct Masked {
-    bytes: [u64; 2],
-    mask: [u64; 2],
-}
-
-impl Masked {
-    fn new(bytes: &[u8]) -> Self {
-        let (mut block, mut mask) = ([0; 16], [0; 16]);
-        for ((byte, place), mask) in bytes.iter().zip(&mut block).zip(&mut mask) {
-            (*place, *mask) = (*byte, 0xFF);
-        }
-        Self { bytes: halves(&block), mask: halves(&mask) }
-    }
-
-    #[inline(always)]
-    fn is_at(&self, text: &[u8], at: usize) -> bool {
-        let Some(block) = text.get(at..).and_then(|rest| rest.first_chunk()) else { return false };
-        let [low, high] = halves(block);
-        (low & self.mask[0] == self.bytes[0]) & (high & self.mask[1] == self.bytes[1])
-    }
-}
-
-#[inline(always)]
-fn halves(block: &[u8; 16]) -> [u64; 2] {
-    let both = u128::from_le_bytes(*block);
-    [both as u64, (both >> 64) as u64]
-}
-
-impl Shape {
-    /// The key at `at`, if it is the one that the line before had as its `nth`.
-    #[inline(always)]
-    fn known(&self, nth: usize, text: &[u8], at: usize) -> Option<&KnownKey> {
-        let known = self.0.get(nth)?;
-        let is_same = known.bytes[0].is_at(text, at)
-            && (!known.is_long || known.bytes[1].is_at(text, at + 16));
-        is_same.then_some(known)
-    }
-
-    /// Remembers the key of `member`, `bytes` from `at` on. One of more than 32 bytes is not remembered.
-    fn learn(&mut self, nth: usize, bytes: &[u8], at: usize, member: &MemberHead) {
-        let (first, rest) = bytes.split_at(bytes.len().min(16));
-        let mut masked = [Masked::new(first), Masked::new(rest)];
-        if rest.len() > 16 {
-            masked[0] = Masked { bytes: [1, 1], mask: [0, 0] }; // no bytes are this
-        }
-        let offset = |place: usize| u8::try_from(place - at).unwrap_or(u8::MAX);
-        let known = KnownKey {
-            bytes: masked,
-            is_long: !rest.is_empty(),
-            key: offset(member.key),
-            after_key: offset(member.after_key),
-            value: offset(member.value),
-            field: member.field,
-        };
-        match self.0.get_mut(nth) {
-            Some(place) => *place = known,
-            None if nth < KNOWN_MAX => self.0.push(known),
-            None => {}
-        }
-    }
-}
-
-/// The byte at `at`; NUL, which is valid nowhere, behind the end.
-#[inline(always)]
-fn byte(line: &[u8], at: usize) -> u8 {
-    match line.get(at) {
-        Some(byte) => *byte,
-        None => 0,
-    }
-}
-
 #[inline(always)]
 fn expect(line: &[u8], at: usize, wanted: u8) -> Result<usize, Flaw> {
     if byte(line, at) == wanted { Ok(at + 1) } else { Err(Flaw::InvalidJson) }
@@ -239,22 +129,6 @@ fn expect(line: &[u8], at: usize, wanted: u8) -> Result<usize, Flaw> {
 #[inline(always)]
 fn blank(line: &[u8], mut at: usize) -> usize {
     while let b' ' | b'\t' | b'\r' = byte(line, at) {
-        at += 1;
-    }
-    at
-}
-
-/// The first byte from `at` on that is not plain.
-#[inline(always)]
-pub(super) fn plain(line: &[u8], mut at: usize) -> usize {
-    while let Some(block) = line.get(at..).and_then(|rest| rest.first_chunk()) {
-        let length = block::plain(block);
-        at += length;
-        if length < 8 {
-            return at;
-        }
-    }
-    while !is_not_plain(byte(line, at)) {
         at += 1;
     }
     at
@@ -296,10 +170,10 @@ fn uncommon(line: &[u8], mut at: usize) -> Result<(usize, bool), Flaw> {
 fn escape(line: &[u8], at: usize) -> Result<usize, Flaw> {
     match byte(line, at) {
         b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Ok(at + 1),
-        b'u' => match hex(line, at + 1)? {
+        b'u' => match hex(line, at + 1).ok_or(Flaw::InvalidJson)? {
             0xDC00..=0xDFFF => Err(Flaw::InvalidJson),
             0xD800..=0xDBFF if line.get(at + 5..at + 7) == Some(b"\\u") => {
-                match hex(line, at + 7)? {
+                match hex(line, at + 7).ok_or(Flaw::InvalidJson)? {
                     0xDC00..=0xDFFF => Ok(at + 11),
                     _ => Err(Flaw::InvalidJson),
                 }
@@ -309,15 +183,6 @@ fn escape(line: &[u8], at: usize) -> Result<usize, Flaw> {
         },
         _ => Err(Flaw::InvalidJson),
     }
-}
-
-/// The value of four hexadecimal digits.
-pub(super) fn hex(line: &[u8], at: usize) -> Result<u32, Flaw> {
-    let digits = line.get(at..at + 4).ok_or(Flaw::InvalidJson)?;
-    digits.iter().try_fold(0, |value, digit| {
-        let digit = char::from(*digit).to_digit(16).ok_or(Flaw::InvalidJson)?;
-        Ok(value << 4 | digit)
-    })
 }
 
 /// The end of the character of several bytes at `at` (table 3-7 of the Unicode standard).

@@ -6,7 +6,8 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::fields::{Field, Fields};
-use super::record::{Member, Record};
+use super::fields::Member;
+use super::record::Record;
 use super::{Example, Manual, Operator, Options, Verdict};
 use crate::values::Problem;
 

@@ -1,6 +1,6 @@
 //! JSON strings: their text without escapes, and a text as such a string.
 
-use super::scan::{hex, plain};
+use super::block::plain;
 
 /// The inside of a JSON string without its escapes; `buffer` may be used for it.
 pub(in crate::records) fn plain_text<'a>(inside: &'a [u8], buffer: &'a mut Vec<u8>) -> &'a [u8] {
@@ -86,4 +86,10 @@ pub(super) fn unescape(inside: &[u8], out: &mut Vec<u8>) {
         out.push(plain);
     }
     out.extend_from_slice(inside.get(at..).unwrap_or_default());
+}
+
+/// The value of four hexadecimal digits; `None` if they are not.
+pub(super) fn hex(line: &[u8], at: usize) -> Option<u32> {
+    let digits = line.get(at..at + 4)?;
+    digits.iter().try_fold(0, |value, digit| Some(value << 4 | char::from(*digit).to_digit(16)?))
 }
