@@ -120,7 +120,10 @@ mod tests {
         assert_eq!(*found, done);
         assert_eq!(continued.keys(|name| name == key), std::slice::from_ref(&key));
         assert!(continued.keys(|_| false).is_empty());
-        assert!(matches!(continued.look(&key), EarlierRun::Nothing), "nobody waits for it");
+        assert!(
+            matches!(continued.look(&key), EarlierRun::Nothing),
+            "no sender waits for its answer"
+        );
         // A process that was killed while it wrote has told nothing.
         continued.create(&key).unwrap().write_all(b"{\"outcome\":").unwrap();
         assert!(matches!(continued.look(&key), EarlierRun::Nothing));

@@ -2,8 +2,7 @@
 
 use super::{DELIVERY, Page, Section};
 use crate::values::key;
-use crate::values::words::COMMAND_LINE;
-use crate::values::words::{COUNT, NEEDED, NONE, PATTERN, SIZE, SWITCH, TIME};
+use crate::values::words::{COMMAND_LINE, COUNT, NEEDED, NONE, PATTERN, SIZE, SWITCH, TIME};
 
 /// The command flow.
 pub const COMMANDS: Page = Page {

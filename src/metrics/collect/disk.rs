@@ -73,17 +73,17 @@ impl Registered for DiskCollector {
     const GROUP: Group = Group::Disk;
     type Options = DiskOptions;
     const MANUAL: Option<Section> = Some(Section {
-    header: "`disk = { … }` in `from`",
-    about: "",
-    within: "[[collect]]\nevery = \"30s\"\n[[collect.from]]\ndisk.{}\n[write]\nstdout = true",
-    keys: &[key(
-        "exclude",
-        "list of patterns",
-        "[]",
-        "[\"/mnt\", \"/media/*\"]",
-        "mount points that are left out; only a `*` at the end is special",
-    )],
-});
+        header: "`disk = { … }` in `from`",
+        about: "",
+        within: "[[collect]]\nevery = \"30s\"\n[[collect.from]]\ndisk.{}\n[write]\nstdout = true",
+        keys: &[key(
+            "exclude",
+            "list of patterns",
+            "[]",
+            "[\"/mnt\", \"/media/*\"]",
+            "mount points that are left out; only a `*` at the end is special",
+        )],
+    });
 
     fn build(options: &DiskOptions, _: &Surroundings<'_>) -> Self {
         Self::new(options.clone())

@@ -93,17 +93,17 @@ impl Registered for NetworkCollector {
     const GROUP: Group = Group::Network;
     type Options = NetworkOptions;
     const MANUAL: Option<Section> = Some(Section {
-    header: "`network = { … }` in `from`",
-    about: "",
-    within: "[[collect]]\nevery = \"30s\"\n[[collect.from]]\nnetwork.{}\n[write]\nstdout = true",
-    keys: &[key(
-        "exclude",
-        "list of patterns",
-        "[]",
-        "[\"lo\", \"veth*\"]",
-        "interfaces that are left out; only a `*` at the end is special",
-    )],
-});
+        header: "`network = { … }` in `from`",
+        about: "",
+        within: "[[collect]]\nevery = \"30s\"\n[[collect.from]]\nnetwork.{}\n[write]\nstdout = true",
+        keys: &[key(
+            "exclude",
+            "list of patterns",
+            "[]",
+            "[\"lo\", \"veth*\"]",
+            "interfaces that are left out; only a `*` at the end is special",
+        )],
+    });
 
     fn build(options: &NetworkOptions, _: &Surroundings<'_>) -> Self {
         Self::new(options.clone())

@@ -18,10 +18,9 @@ use super::procfs::{self, BootTime, Processes, Reader};
 use super::{Collector, Registered, Surroundings, parse, pid_stat, tell};
 use crate::metrics::counter::{Difference, bound};
 use crate::model::{Group, Process, Rank, SystemMetrics};
-use crate::values::words::{COMMAND_LINE, COUNT, RANK};
-use crate::values::{Section, key};
 use crate::redact::redact_arguments;
-use crate::values::Count;
+use crate::values::words::{COMMAND_LINE, COUNT, RANK};
+use crate::values::{Count, Section, key};
 
 /// Longest command line that is read and kept.
 const COMMAND_LINE_MAX: usize = 4096;
@@ -268,21 +267,21 @@ impl Registered for ProcessesCollector {
     const GROUP: Group = Group::Processes;
     type Options = ProcessesKeys;
     const MANUAL: Option<Section> = Some(Section {
-    header: "`processes = { … }` in `from`",
-    about: "",
-    within: "[[collect]]\nevery = \"30s\"\n[[collect.from]]\nprocesses.{}\n[write]\nstdout = true",
-    keys: &[
-        key("keep", COUNT, "20", "50", "how many processes are kept"),
-        key("by", RANK, "\"cpu\"", "\"memory\"", "what makes a process more important"),
-        key(
-            "command_line",
-            COMMAND_LINE,
-            "\"redacted\"",
-            "\"name\"",
-            "how much of command lines is shown: without what looks like a secret, all, or none",
-        ),
-    ],
-});
+        header: "`processes = { … }` in `from`",
+        about: "",
+        within: "[[collect]]\nevery = \"30s\"\n[[collect.from]]\nprocesses.{}\n[write]\nstdout = true",
+        keys: &[
+            key("keep", COUNT, "20", "50", "how many processes are kept"),
+            key("by", RANK, "\"cpu\"", "\"memory\"", "what makes a process more important"),
+            key(
+                "command_line",
+                COMMAND_LINE,
+                "\"redacted\"",
+                "\"name\"",
+                "how much of command lines is shown: without what looks like a secret, all, or none",
+            ),
+        ],
+    });
 
     fn build(options: &ProcessesKeys, _: &Surroundings<'_>) -> Self {
         Self::new(ProcessesOptions {

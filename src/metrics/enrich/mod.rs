@@ -5,6 +5,7 @@
 //!
 //! This module does not read the machine, does not wait, and does not write a wire format.
 
+mod added;
 mod join;
 
 use std::collections::BTreeMap;

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
 use tokio::time::Instant;
 
+use super::added::Added;
 use super::{Enricher, Options, Surroundings};
 use crate::metrics::collect::Tasks;
 use crate::model::{Group, OwnGroup, Renames, SystemMetrics, field_paths};
@@ -32,13 +32,19 @@ pub(super) const MANUAL: Manual = Manual {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RenameOptions(BTreeMap<FieldPath, NewName>);
 
+impl RenameOptions {
+    fn renames(&self) -> Renames {
+        let mut renames = Renames::default();
+        for (FieldPath(path), NewName(name)) in &self.0 {
+            renames.insert(path, name);
+        }
+        renames
+    }
+}
+
 impl Options for RenameOptions {
     fn build(&self, _: &Surroundings<'_>) -> Enricher {
-        let mut renames = Renames::default();
-        for (path, name) in &self.0 {
-            renames.insert(&path.0, &name.0);
-        }
-        Box::new(RenameFields { renames: Arc::new(renames), joined: None })
+        Box::new(RenameFields(Added::new(self.renames())))
     }
 
     fn shows_in(&self, format: Format) -> bool {
@@ -134,33 +140,7 @@ fn fields() -> impl Iterator<Item = String> {
 ///
 /// Costs a reference count for a reading; what writes it pays a second walk over the line.
 #[derive(Debug)]
-pub struct RenameFields {
-    renames: Arc<Renames>,
-    joined: Option<Joined>,
-}
-
-/// The names that a reading came with, and those it leaves with.
-#[derive(Debug)]
-struct Joined {
-    with: Arc<Renames>,
-    all: Arc<Renames>,
-}
-
-impl RenameFields {
-    fn added_to(&mut self, earlier: Option<&Arc<Renames>>) -> Arc<Renames> {
-        let Some(earlier) = earlier else { return self.renames.clone() };
-        match &self.joined {
-            Some(joined) if Arc::ptr_eq(&joined.with, earlier) => joined.all.clone(),
-            _ => {
-                let mut all = Renames::clone(earlier);
-                all.extend(&self.renames);
-                let all = Arc::new(all);
-                self.joined = Some(Joined { with: earlier.clone(), all: all.clone() });
-                all
-            }
-        }
-    }
-}
+pub struct RenameFields(Added<Renames>);
 
 impl Transform for RenameFields {
     type In = SystemMetrics;
@@ -171,13 +151,18 @@ impl Transform for RenameFields {
     }
 
     fn apply(&mut self, _now: Instant, input: &SystemMetrics, out: &mut Output<SystemMetrics>) {
-        let renames = Some(self.added_to(input.renames.as_ref()));
-        out.push(SystemMetrics { renames, ..input.clone() });
+        let renames = self.0.to(input.renames.as_ref(), |earlier, own| {
+            let mut all = earlier.clone();
+            all.extend(own);
+            all
+        });
+        out.push(SystemMetrics { renames: Some(renames), ..input.clone() });
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::{Duration, SystemTime};
 
     use super::*;
@@ -200,12 +185,9 @@ mod tests {
     fn written(reading: &SystemMetrics, stages: &[&str]) -> String {
         let mut reading = reading.clone();
         for stage in stages {
-            let mut renames = Renames::default();
-            for (path, name) in &options(stage).unwrap().0 {
-                renames.insert(&path.0, &name.0);
-            }
             let mut out = Output::default();
-            RenameFields { renames: Arc::new(renames), joined: None }.apply(Instant::now(), &reading, &mut out);
+            let own = Added::new(options(stage).unwrap().renames());
+            RenameFields(own).apply(Instant::now(), &reading, &mut out);
             reading = out.drain().next().unwrap();
         }
         let mut line = Vec::new();

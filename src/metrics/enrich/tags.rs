@@ -1,11 +1,11 @@
 //! Puts the operator's fixed words on each reading. Does not interpolate them.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use super::added::Added;
 use super::{Enricher, Options, Surroundings};
 use crate::model::SystemMetrics;
 use crate::pipeline::{Output, Transform};
@@ -49,39 +49,12 @@ impl Options for TagsOptions {
 /// assert_eq!(out.drain().next().unwrap().tags.unwrap()["site"], "lab-1");
 /// ```
 #[derive(Debug)]
-pub struct Tags {
-    tags: Arc<BTreeMap<String, String>>,
-    joined: Option<Joined>,
-}
-
-/// The tags a reading came with, and those it leaves with.
-#[derive(Debug)]
-struct Joined {
-    with: Arc<BTreeMap<String, String>>,
-    all: Arc<BTreeMap<String, String>>,
-}
+pub struct Tags(Added<BTreeMap<String, String>>);
 
 impl Tags {
     /// Everything that passes gets `tags`.
     pub fn new(tags: BTreeMap<String, String>) -> Self {
-        Self { tags: Arc::new(tags), joined: None }
-    }
-
-    fn added_to(
-        &mut self,
-        earlier: Option<&Arc<BTreeMap<String, String>>>,
-    ) -> Arc<BTreeMap<String, String>> {
-        let Some(earlier) = earlier else { return self.tags.clone() };
-        match &self.joined {
-            Some(joined) if joined.with == *earlier => joined.all.clone(),
-            _ => {
-                let mut all = BTreeMap::clone(earlier);
-                all.extend(self.tags.iter().map(|(name, value)| (name.clone(), value.clone())));
-                let all = Arc::new(all);
-                self.joined = Some(Joined { with: earlier.clone(), all: all.clone() });
-                all
-            }
-        }
+        Self(Added::new(tags))
     }
 }
 
@@ -90,14 +63,19 @@ impl Transform for Tags {
     type Out = SystemMetrics;
 
     fn apply(&mut self, _now: Instant, input: &SystemMetrics, out: &mut Output<SystemMetrics>) {
-        let tags = Some(self.added_to(input.tags.as_ref()));
-        out.push(SystemMetrics { tags, ..input.clone() });
+        let tags = self.0.to(input.tags.as_ref(), |earlier, own| {
+            let mut all = earlier.clone();
+            all.extend(own.iter().map(|(name, value)| (name.clone(), value.clone())));
+            all
+        });
+        out.push(SystemMetrics { tags: Some(tags), ..input.clone() });
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
     use std::time::{Duration, SystemTime};
 
     #[test]

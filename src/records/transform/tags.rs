@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::fields::{Field, Fields};
-use super::fields::Member;
+use super::fields::{Field, Fields, Member};
 use super::record::Record;
 use super::{Example, Manual, Operator, Options, Verdict};
 use crate::values::Problem;

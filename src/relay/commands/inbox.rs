@@ -84,8 +84,8 @@ pub(crate) enum Undelivered {
     /// NATS takes no message of this length.
     #[error("it is larger than NATS takes")]
     TooLarge,
-    /// Nobody has taken it in time.
-    #[error("nobody takes it any more")]
+    /// No client has taken it in time.
+    #[error("no client waits for it any longer")]
     NotTaken,
     /// The connection fails; tried again.
     #[error("{0}")]

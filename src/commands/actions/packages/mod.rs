@@ -124,7 +124,7 @@ pub async fn planned_changes_in(
     simulation::simulate(cx, &steps, parse, change.name()).await
 }
 
-/// Whether the index is to be fetched anew before pending updates are told: apt's, or the agent's own for pacman, when it is
+/// Whether the index is to be fetched anew before pending updates are listed: apt's, or the agent's own for pacman, when it is
 /// older than a day; dnf and zypper decide that themselves.
 pub(super) fn wants_index(place: &Root) -> bool {
     place.driver().is_ok_and(|manager| !manager.fetches_index())
