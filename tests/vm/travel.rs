@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tempfile::TempDir;
 
+use super::accel::TCG;
 use super::lab::Lab;
 use super::qemu::{Kind, Vm, command, end};
 use super::qmp::Qmp;
@@ -26,25 +27,28 @@ struct There {
 }
 
 impl Vm {
-    /// Goes on in another QEMU without being stopped, as far as that is possible. `generation` is what that one
-    /// says of it.
+    /// Goes on in another QEMU without being stopped where that is possible. `generation` is what that one says
+    /// of it.
+    ///
+    /// Emulated, it stands still while its memory is copied. The copy of a machine that ran under TCG missed
+    /// writes once: the kernel's timers, which change all the time, arrived broken, and it panicked.
     pub fn migrate(&mut self, lab: &Lab, generation: &str) {
         let mut there = self.prepare(lab, generation);
         let uri = format!("unix:{}", there.folder.path().join("migration").display());
         there.qmp.run("migrate-incoming", json!({ "uri": uri }));
-        self.leave(&uri);
-        self.arrive(there);
+        self.leave(lab, &uri);
+        self.arrive(lab, there);
     }
 
     /// Is saved and ended, and what was saved goes on in another QEMU.
     pub fn save_and_restore(&mut self, lab: &Lab, generation: &str) {
         let saved = self.folder.path().join("saved");
-        self.leave(&format!("exec:cat > {}", saved.display()));
+        self.leave(lab, &format!("exec:cat > {}", saved.display()));
         end(&mut self.child);
         let mut there = self.prepare(lab, generation);
         let uri = format!("exec:cat {}", saved.display());
         there.qmp.run("migrate-incoming", json!({ "uri": uri }));
-        self.arrive(there);
+        self.arrive(lab, there);
     }
 
     fn prepare(&self, lab: &Lab, generation: &str) -> There {
@@ -65,26 +69,41 @@ impl Vm {
         let accept = |listener| {
             wait::accept(listener, Instant::now() + COPIED, || Ok(())).expect("QEMU connects")
         };
-        let qmp = Qmp::start(accept(&qmp)).expect("QEMU greets");
+        let mut qmp = Qmp::start(accept(&qmp)).expect("QEMU greets");
+        tells_of_migration(&mut qmp);
         There { qmp, shell: accept(&shell), child, folder }
     }
 
-    fn leave(&mut self, uri: &str) {
-        let events = json!({ "capabilities": [{ "capability": "events", "state": true }] });
-        self.qmp.run("migrate-set-capabilities", events);
+    fn leave(&mut self, lab: &Lab, uri: &str) {
+        tells_of_migration(&mut self.qmp);
+        if lab.accel == TCG {
+            self.qmp.run("stop", json!({}));
+        }
         self.qmp.run("migrate", json!({ "uri": uri }));
-        self.qmp.event("MIGRATION", COPIED, |data| {
-            assert_ne!(data["status"], "failed");
-            data["status"] == "completed"
-        });
+        completed(&mut self.qmp);
     }
 
-    fn arrive(&mut self, there: There) {
+    fn arrive(&mut self, lab: &Lab, there: There) {
         let There { mut qmp, shell, child, folder } = there;
-        qmp.event("RESUME", COPIED, |_| true);
+        completed(&mut qmp);
+        if lab.accel == TCG {
+            qmp.run("cont", json!({}));
+        }
         self.qmp = qmp;
         self.guest.go_on(shell);
         end(&mut replace(&mut self.child, child));
         self.left.push(replace(&mut self.folder, folder));
     }
+}
+
+fn tells_of_migration(qmp: &mut Qmp) {
+    let events = json!({ "capabilities": [{ "capability": "events", "state": true }] });
+    qmp.run("migrate-set-capabilities", events);
+}
+
+fn completed(qmp: &mut Qmp) {
+    qmp.event("MIGRATION", COPIED, |data| {
+        assert_ne!(data["status"], "failed");
+        data["status"] == "completed"
+    });
 }
