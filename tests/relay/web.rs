@@ -519,6 +519,8 @@ async fn in_a_browser_guests_are_rows_that_change_and_nothing_that_they_say_is_o
     let overflow = "document.documentElement.scrollWidth > document.documentElement.clientWidth";
     browser.shows(overflow, false).await;
     browser.press("Escape").await;
+    // The title of its page has the focus and the same text, until the page is left.
+    browser.shows("document.getElementById('fleet').hidden", false).await;
     browser.shows("document.activeElement.textContent", "calm").await;
     browser.picture("fleet-dark-400").await;
     browser.shows(overflow, false).await;
@@ -527,6 +529,7 @@ async fn in_a_browser_guests_are_rows_that_change_and_nothing_that_they_say_is_o
 
     // The hostile one's own page has its texts as they are.
     browser.press("ArrowUp").await;
+    browser.shows("document.activeElement.textContent", name).await;
     browser.press("Enter").await;
     browser.shows("document.getElementById('guest-title').textContent", name).await;
     browser
