@@ -108,7 +108,7 @@ impl fmt::Display for Curve {
 pub(crate) struct Scaling {
     /// The pipeline.
     pub pipeline: String,
-    /// Each number of pipelines, with each number of threads.
+    /// Each number of pipelines, with each number of threads, on as many processors.
     pub pipelines: Vec<Row>,
     /// Each size of a batch, with one pipeline and the threads of the file.
     pub batches: Vec<(u32, Point)>,

@@ -10,6 +10,7 @@ mod load;
 mod meter;
 mod output;
 mod plot;
+mod processors;
 mod baseline;
 mod report;
 mod usage;
@@ -44,6 +45,7 @@ pub(crate) use load::{Curve, Load, Point, Row, Scaling};
 use meter::{Delivered, Meter, Metered};
 pub(crate) use output::Output;
 use output::StandIn;
+pub(crate) use processors::Pinned;
 pub(crate) use report::Report;
 use usage::{Usage, Used};
 

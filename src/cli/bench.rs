@@ -16,7 +16,8 @@ use super::{
 use crate::agent;
 use crate::agent::Log;
 use crate::bench::{
-    BenchError, Comparison, Curve, Load, Output, Plan, Point, Progress, Report, Row, Scaling,
+    BenchError, Comparison, Curve, Load, Output, Pinned, Plan, Point, Progress, Report, Row,
+    Scaling,
 };
 use crate::config::{
     Count, Destination, Loaded, NotASetting, RuntimeKind, Setting, Target, load_with,
@@ -78,7 +79,7 @@ pub(super) struct Bench {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["against", "real_outputs"])]
     plot: Option<PathBuf>,
 
-    /// Measure 1 to 64 pipelines with 1 to as many threads as there are processors, and batches of 1 to 4096 items
+    /// Measure 1 to 64 pipelines on 1 processor to all of them, with as many threads, and batches of 1 to 4096 items
     #[arg(long, conflicts_with_all = ["plot", "against", "real_outputs"])]
     scale: bool,
 
@@ -330,7 +331,7 @@ impl Several<'_> {
         Ok(tell(&curve, curve.is_complete(), self.bench.json, ""))
     }
 
-    /// Measures many pipelines on several threads, and then batches of several sizes.
+    /// Measures many pipelines, with as many processors as threads, and then batches of several sizes.
     fn scale(&mut self) -> Result<ExitCode, ExitCode> {
         let as_configured = self.loaded.clone();
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -348,7 +349,11 @@ impl Several<'_> {
                 let count = u32::try_from(*threads).unwrap_or(1);
                 runtime.worker_threads = (*threads > 1).then(|| Count::fixed(count));
                 let what = format!("{pipelines} on {threads}");
+                let pinned = Pinned::to(*threads).map_err(|error| {
+                    refuse(format_args!("cannot measure on {threads} of the processors: {error}"))
+                })?;
                 let point = self.point(Load { pipelines, per_second: None }, &what)?;
+                drop(pinned);
                 row.threads.push((*threads, point));
             }
             rows.push(row);
