@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use infiniservice::commands::secret::Secret;
+use infiniservice::host::Secret;
 use infiniservice::host::{Listener, Settings, action};
 use support::Running;
 use support::flows::{SECRET, WHOLE, metrics};

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
 use clap_complete::{Shell, generate_to};
-use infiniservice::cli;
-use infiniservice::config::schema::KINDS;
+use infiniservice::internals::cli;
+use infiniservice::internals::config::schema::KINDS;
 
 fn main() {
     let folder = PathBuf::from(std::env::args_os().nth(1).expect("name a folder"));

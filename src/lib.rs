@@ -44,8 +44,8 @@
 //! | [`sinks`] | file, Unix socket, TCP, syslog, stdout, null |
 //! | [`host`] | the other end of the port, for people and tests without a host |
 //!
-//! The other modules are the programs' own. Those that are `pub` are so for the programs and the tests of this repository, hidden
-//! from this documentation, and may change with any version.
+//! The other modules are the programs' own. `internals`, hidden from this documentation, lists what the programs and the tests of
+//! this repository use of them; it may change with any version.
 //!
 //! # Reading order
 //! `pipeline/stage.rs`, then `metrics/mod.rs`: the flow in one screen. All modules, from top to bottom, and every bound with its
@@ -63,34 +63,24 @@ pub mod wire;
 
 // For the programs and the tests of this repository.
 #[doc(hidden)]
-pub mod agent;
-#[doc(hidden)]
-pub mod cli;
-#[doc(hidden)]
-pub mod commands;
-#[doc(hidden)]
-pub mod config;
-#[doc(hidden)]
-pub mod files;
-#[doc(hidden)]
-pub mod machine_events;
-#[doc(hidden)]
-pub mod port;
-#[doc(hidden)]
-pub mod record_file;
-#[doc(hidden)]
-pub mod records;
-#[doc(hidden)]
-pub mod redact;
-#[doc(hidden)]
-pub mod spool;
-#[doc(hidden)]
-pub mod values;
+pub mod internals;
 
+mod agent;
 mod bench;
+mod cli;
+mod commands;
+mod config;
+mod files;
+mod machine_events;
+mod port;
+mod record_file;
+mod records;
+mod redact;
 #[cfg(feature = "host")]
 mod relay;
+mod spool;
 mod sync;
+mod values;
 
 /// What a program that uses this crate as a library needs: the builder, the traits of the stages, the collectors,
 /// enrichers, formats and sinks.

@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use infiniservice::cli;
-use infiniservice::commands::execute::unit::supervisor;
-use infiniservice::commands::process::exec_helper;
+use infiniservice::internals::cli;
+use infiniservice::internals::commands::execute::unit::supervisor;
+use infiniservice::internals::commands::process::exec_helper;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use infiniservice::agent::record_stages;
-use infiniservice::config::RecordsFile;
+use infiniservice::internals::agent::record_stages;
+use infiniservice::internals::config::RecordsFile;
+use infiniservice::internals::records::Records;
+use infiniservice::internals::records::batch::Decode;
 use infiniservice::model::Receipt;
 use infiniservice::pipeline::tap::Tap;
 use infiniservice::pipeline::{MemoryBudget, Output, Transform};
-use infiniservice::records::Records;
-use infiniservice::records::batch::Decode;
 use tokio::time::Instant;
 
 /// Records in a batch.
@@ -87,7 +87,7 @@ fn a_stage_allocates_for_the_lines_that_are_looked_at_and_for_no_other() {
     let (input, tap) = (batch(), Arc::<Tap>::default());
     let stages = || record_stages(&file, &MemoryBudget::default()).unwrap().transform;
     let mut out = Output::default();
-    let mut counted = |mut pass: infiniservice::records::transform::Pass| {
+    let mut counted = |mut pass: infiniservice::internals::records::transform::Pass| {
         for _ in 0..ROUNDS {
             pass.apply(input.oldest, &input, &mut out);
             out.drain();

@@ -11,16 +11,18 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use infiniservice::commands::actions::checks::RunHealthCheck;
-use infiniservice::commands::actions::cleanup::DiskCleanup;
-use infiniservice::commands::actions::packages::PackageRemove;
-use infiniservice::commands::argument::{Account, PackageName};
-use infiniservice::commands::audit::chain;
-use infiniservice::commands::audit::{Audit, AuditError, LATE};
-use infiniservice::commands::authorize::{Authorize, Permit};
-use infiniservice::commands::outcome::{Outcome, OutputSize};
-use infiniservice::commands::request::{RawCommand, Request, RequestKind, Script, Shell};
-use infiniservice::config::load;
+use infiniservice::internals::commands::actions::checks::RunHealthCheck;
+use infiniservice::internals::commands::actions::cleanup::DiskCleanup;
+use infiniservice::internals::commands::actions::packages::PackageRemove;
+use infiniservice::internals::commands::argument::{Account, PackageName};
+use infiniservice::internals::commands::audit::chain;
+use infiniservice::internals::commands::audit::{Audit, AuditError, LATE};
+use infiniservice::internals::commands::authorize::{Authorize, Permit};
+use infiniservice::internals::commands::outcome::{Outcome, OutputSize};
+use infiniservice::internals::commands::request::{
+    RawCommand, Request, RequestKind, Script, Shell,
+};
+use infiniservice::internals::config::load;
 use infiniservice::sinks::Rotation;
 use serde_json::Value;
 use tempfile::TempDir;

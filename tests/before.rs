@@ -5,8 +5,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use infiniservice::config::reference::{AGENT, COMMANDS, PIPELINE, Page, RECORDS, Section};
-use infiniservice::config::schema::KINDS;
+use infiniservice::internals::config::reference::{
+    AGENT, COMMANDS, PIPELINE, Page, RECORDS, Section,
+};
+use infiniservice::internals::config::schema::KINDS;
 use serde_json::{Value, json};
 
 fn program(arguments: &[&str]) -> Output {

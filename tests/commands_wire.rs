@@ -7,14 +7,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use golden::{golden, inbound, outbound};
-use infiniservice::commands::decode::Decode;
-use infiniservice::commands::receive::line_framer::Frame;
-use infiniservice::commands::reply::{CommandType, Outbound, Reply};
-use infiniservice::commands::request::{HostMessage, Refusal};
-use infiniservice::commands::secret::{Secret, harden};
-use infiniservice::commands::verify::{Verified, Verify};
+use infiniservice::host::Secret;
+use infiniservice::internals::commands::decode::Decode;
+use infiniservice::internals::commands::receive::line_framer::Frame;
+use infiniservice::internals::commands::reply::{CommandType, Outbound, Reply};
+use infiniservice::internals::commands::request::{HostMessage, Refusal};
+use infiniservice::internals::commands::secret::harden;
+use infiniservice::internals::commands::verify::{Verified, Verify};
+use infiniservice::internals::port::Inbound;
 use infiniservice::pipeline::{EventCount, MemoryBudget, Output, Transform};
-use infiniservice::port::Inbound;
 use infiniservice::wire::envelope::seal;
 use proptest::prelude::*;
 use serde_json::Value;
@@ -74,7 +75,7 @@ fn through<T: Transform>(
 
 /// What was asked, in one line.
 fn told(asked: &HostMessage) -> String {
-    use infiniservice::commands::request::{Request, RequestKind};
+    use infiniservice::internals::commands::request::{Request, RequestKind};
     let request = |request: &Request| {
         let what = match &request.kind {
             RequestKind::Action(action) => format!("{action:?}"),

@@ -12,8 +12,8 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::{Instant, SystemTime};
 
-use infiniservice::commands::actions::registry::rules;
 use infiniservice::host::{RawCommand, Script, Shell, payload};
+use infiniservice::internals::commands::actions::registry::rules;
 use infiniservice::wire::envelope::seal;
 use rustix::process::Signal;
 use serde_json::{Value, json};

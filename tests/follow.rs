@@ -8,10 +8,12 @@ use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use infiniservice::files::StateFolder;
+use infiniservice::internals::files::StateFolder;
+use infiniservice::internals::records::buffers::Buffers;
+use infiniservice::internals::records::read::follow::{
+    Follower, From, Options, Pattern, Positions,
+};
 use infiniservice::model::Receipt;
-use infiniservice::records::buffers::Buffers;
-use infiniservice::records::read::follow::{Follower, From, Options, Pattern, Positions};
 use tempfile::TempDir;
 use tokio::time::Instant;
 

@@ -11,7 +11,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The folders from top to bottom.
-const ORDER: [&str; 21] = [
+const ORDER: [&str; 22] = [
+    "internals",
     "cli",
     "bench",
     "relay",

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use infiniservice::commands::secret::Secret;
+use infiniservice::host::Secret;
 use infiniservice::host::{Host, Listener, Settings, payload};
 use rustix::process::Signal;
 use serde_json::{Value, json};

@@ -22,10 +22,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use infiniservice::commands::actions::{Context, applications, packages};
-use infiniservice::commands::argument::PackageName;
-use infiniservice::commands::outcome::Outcome;
-use infiniservice::commands::process::Runner;
+use infiniservice::internals::commands::actions::{Context, applications, packages};
+use infiniservice::internals::commands::argument::PackageName;
+use infiniservice::internals::commands::outcome::Outcome;
+use infiniservice::internals::commands::process::Runner;
 use infiniservice::metrics::collect::CommandLine;
 use infiniservice::metrics::latest::Latest;
 use serde_json::Value;

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use infiniservice::records::transform::{MANUAL, Manual};
+use infiniservice::internals::records::transform::{MANUAL, Manual};
 use tempfile::TempDir;
 
 fn root() -> &'static Path {

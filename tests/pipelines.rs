@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use infiniservice::agent::Ports;
-use infiniservice::agent::assemble;
-use infiniservice::config::{Loaded, load};
+use infiniservice::internals::agent::Ports;
+use infiniservice::internals::agent::assemble;
+use infiniservice::internals::config::{Loaded, load};
 use infiniservice::metrics::batch::{Batcher, Limits};
 use infiniservice::metrics::collect::{
     Collector, CpuCollector, DiskCollector, DiskOptions, IntervalSource, LoadCollector,
@@ -112,7 +112,7 @@ async fn a_file_builds_what_code_builds() {
 /// Takes the same made-up readings through the stages of `text` and into a file.
 async fn written(folder: &TempDir, name: &str, text: &str) -> String {
     let loaded = loaded(folder, name, text);
-    let stages = infiniservice::agent::stages(&loaded.pipelines[0].file, None);
+    let stages = infiniservice::internals::agent::stages(&loaded.pipelines[0].file, None);
     into_file(&folder.path().join(format!("{name}.out")), stages).await
 }
 

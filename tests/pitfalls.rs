@@ -72,7 +72,7 @@ fn every_shipped_pipeline_is_built_into_the_program() {
         .collect();
     shipped.sort();
     let mut built_in: Vec<&str> =
-        infiniservice::config::BUILT_IN.iter().map(|(name, _)| *name).collect();
+        infiniservice::internals::config::BUILT_IN.iter().map(|(name, _)| *name).collect();
     built_in.sort_unstable();
     assert_eq!(shipped, built_in);
 }

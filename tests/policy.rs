@@ -8,33 +8,39 @@ mod names;
 
 use std::time::Duration;
 
-use infiniservice::commands::actions::ActionRequest;
-use infiniservice::commands::actions::applications::{
+use infiniservice::internals::commands::actions::ActionRequest;
+use infiniservice::internals::commands::actions::applications::{
     CheckApplicationUpdates, GetInstalledApplicationsWMI,
 };
-use infiniservice::commands::actions::checks::disk::CheckDiskSpace;
-use infiniservice::commands::actions::checks::{RunAllHealthChecks, RunHealthCheck};
-use infiniservice::commands::actions::cleanup::DiskCleanup;
-use infiniservice::commands::actions::packages::{
+use infiniservice::internals::commands::actions::checks::disk::CheckDiskSpace;
+use infiniservice::internals::commands::actions::checks::{RunAllHealthChecks, RunHealthCheck};
+use infiniservice::internals::commands::actions::cleanup::DiskCleanup;
+use infiniservice::internals::commands::actions::packages::{
     PackageInstall, PackageList, PackageRemove, PackageSearch, PackageUpdate,
 };
-use infiniservice::commands::actions::power::RebootSystem;
-use infiniservice::commands::actions::processes::{ProcessKill, ProcessList, ProcessTop};
-use infiniservice::commands::actions::registry::{self, rules};
-use infiniservice::commands::actions::resources::CheckResourceOptimization;
-use infiniservice::commands::actions::services::{ServiceControl, ServiceList, ServiceOperation};
-use infiniservice::commands::actions::system::{OsInfo, SystemInfo};
-use infiniservice::commands::actions::unsupported::OtherSystem;
-use infiniservice::commands::actions::updates::{
+use infiniservice::internals::commands::actions::power::RebootSystem;
+use infiniservice::internals::commands::actions::processes::{
+    ProcessKill, ProcessList, ProcessTop,
+};
+use infiniservice::internals::commands::actions::registry::{self, rules};
+use infiniservice::internals::commands::actions::resources::CheckResourceOptimization;
+use infiniservice::internals::commands::actions::services::{
+    ServiceControl, ServiceList, ServiceOperation,
+};
+use infiniservice::internals::commands::actions::system::{OsInfo, SystemInfo};
+use infiniservice::internals::commands::actions::unsupported::OtherSystem;
+use infiniservice::internals::commands::actions::updates::{
     CheckLinuxUpdates, GetUpdateHistory, UpdateSystemSoftware,
 };
-use infiniservice::commands::actions::users::UserList;
-use infiniservice::commands::argument::{Account, PackageName, Query, ServiceName};
-use infiniservice::commands::authorize::policy::{Decision, Policy};
-use infiniservice::commands::authorize::{Authorization, Authorize, AuthorizedMessage};
-use infiniservice::commands::request::{HostMessage, Refusal};
-use infiniservice::commands::request::{RawCommand, Request, RequestKind, Script, Shell};
-use infiniservice::config::load;
+use infiniservice::internals::commands::actions::users::UserList;
+use infiniservice::internals::commands::argument::{Account, PackageName, Query, ServiceName};
+use infiniservice::internals::commands::authorize::policy::{Decision, Policy};
+use infiniservice::internals::commands::authorize::{Authorization, Authorize, AuthorizedMessage};
+use infiniservice::internals::commands::request::{HostMessage, Refusal};
+use infiniservice::internals::commands::request::{
+    RawCommand, Request, RequestKind, Script, Shell,
+};
+use infiniservice::internals::config::load;
 use infiniservice::model::Rank;
 use infiniservice::pipeline::{Output, Transform};
 use infiniservice::wire::inbound::{Arguments, KeepAliveAnswer};

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use doubles::port as model;
-use infiniservice::port::{Audience, Inbound, Port, PortExit, Summary, TrackedFrame};
+use infiniservice::internals::port::{Audience, Inbound, Port, PortExit, Summary, TrackedFrame};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;

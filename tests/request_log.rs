@@ -8,17 +8,19 @@ use std::path::Path;
 use std::time::{Duration, Instant as Clock};
 
 use futures::StreamExt;
-use infiniservice::commands::actions::ActionOutcome;
-use infiniservice::commands::audit::Audit;
-use infiniservice::commands::outcome::Outcome;
-use infiniservice::commands::reply::Outbound;
-use infiniservice::commands::request::{RawCommand, Request, RequestKind, Script, Shell};
-use infiniservice::commands::request_log::{
+use infiniservice::internals::commands::actions::ActionOutcome;
+use infiniservice::internals::commands::audit::Audit;
+use infiniservice::internals::commands::outcome::Outcome;
+use infiniservice::internals::commands::reply::Outbound;
+use infiniservice::internals::commands::request::{
+    RawCommand, Request, RequestKind, Script, Shell,
+};
+use infiniservice::internals::commands::request_log::{
     CUT, CUT_SCRIPT, Claim, Continued, LATE, NAMES, NOT_RUN, Owner, Recovery, RequestLog, SIZE,
 };
-use infiniservice::files::StateFolder;
+use infiniservice::internals::files::StateFolder;
+use infiniservice::internals::record_file::Storage;
 use infiniservice::model::Rng;
-use infiniservice::record_file::Storage;
 use infiniservice::sinks::Rotation;
 use infiniservice::wire::envelope::Refused;
 use tokio::time::{Instant, timeout};

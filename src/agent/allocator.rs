@@ -33,7 +33,7 @@ const VALUE: &str = "glibc.malloc.arena_max=1:glibc.malloc.trim_threshold=131072
 ///
 /// # Errors
 /// It cannot be started again; it runs as well, and keeps more memory after a burst.
-pub fn settle() -> io::Result<()> {
+pub(crate) fn settle() -> io::Result<()> {
     if !cfg!(target_env = "gnu") || std::env::var_os(VARIABLE).is_some() {
         return Ok(());
     }

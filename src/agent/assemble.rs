@@ -95,7 +95,7 @@ pub fn assemble(
 ///
 /// # Errors
 /// As of [`assemble`].
-pub fn assemble_trial(
+pub(crate) fn assemble_trial(
     pipeline: &config::Pipeline,
     vm_id: Option<&str>,
     trial: &Trial<'_>,

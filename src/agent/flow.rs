@@ -96,7 +96,7 @@ impl Built {
 }
 
 /// What is different where a flow runs for a look only.
-pub struct Trial<'a> {
+pub(crate) struct Trial<'a> {
     /// Each cadence ends after so many readings.
     pub readings: u32,
     /// Makes what stands in for an output.

@@ -31,7 +31,7 @@ static LINES: Lines = Lines::new();
 /// Why the log cannot be started.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub enum LogError {
+pub(crate) enum LogError {
     /// It is no list of levels.
     #[error("cannot read the log level {0:?}; write one such as info")]
     Level(String),
@@ -48,7 +48,7 @@ pub enum LogError {
 ///
 /// # Errors
 /// `level` is no list of levels, or a log was started before.
-pub fn start(level: &str) -> Result<Log, LogError> {
+pub(crate) fn start(level: &str) -> Result<Log, LogError> {
     let filter = level::filter(level).map_err(|_| LogError::Level(level.to_owned()))?;
     let style = Style {
         has_colours: has_colours(std::io::stderr().is_terminal(), std::env::var_os("NO_COLOR")),
@@ -67,7 +67,7 @@ fn has_colours(is_terminal: bool, no_color: Option<OsString>) -> bool {
 
 /// A log that was started.
 #[derive(Debug, Clone, Copy)]
-pub struct Log(Style);
+pub(crate) struct Log(Style);
 
 impl Log {
     /// Writes the lines on one thread of `runtime`'s blocking pool until the returned value is dropped. Logging never waits,
@@ -76,7 +76,7 @@ impl Log {
     /// That thread also keeps the pool from being empty, where a job would panic if the system gave it no other
     /// (`tokio::task::spawn_blocking`).
     #[must_use = "it ends when it is dropped"]
-    pub fn write_on(self, runtime: &Runtime) -> Writing {
+    pub(crate) fn write_on(self, runtime: &Runtime) -> Writing {
         LINES.begin();
         runtime.spawn_blocking(move || {
             LINES.write_to(rustix::stdio::stderr(), |count| self.0.missing(count));
@@ -87,7 +87,7 @@ impl Log {
 
 /// Ends the writing when it is dropped, before the runtime, which waits for the thread (`end`).
 #[derive(Debug)]
-pub struct Writing(());
+pub(crate) struct Writing(());
 
 impl Drop for Writing {
     fn drop(&mut self) {
@@ -96,7 +96,7 @@ impl Drop for Writing {
 }
 
 /// Writes a line as it is, whatever the level.
-pub fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     LINES.push(&format!("{line}\n"));
 }
 

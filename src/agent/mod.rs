@@ -36,17 +36,18 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-pub use allocator::settle as settle_memory;
-pub use assemble::{Assembly, assemble, assemble_trial, record_stages, stages};
-pub use error::AgentError;
-pub use flow::Trial;
-pub use log::{Log, LogError, Writing, say, start as start_log};
-pub use port_registry::{Connection, Ports};
-pub use reload::report::Report;
-pub use resources::{LimitError, close_inherited, raise_stack, suffice_descriptors};
-pub use runtime::build as build_runtime;
-pub use signals::unblock as unblock_signals;
-pub use telemetry_mux::{Lane, TelemetryMux};
+pub(crate) use allocator::settle as settle_memory;
+pub(crate) use assemble::assemble_trial;
+pub use assemble::{assemble, record_stages, stages};
+pub(crate) use error::AgentError;
+pub(crate) use flow::Trial;
+pub(crate) use log::start as start_log;
+pub(crate) use log::{Log, say};
+pub use port_registry::Ports;
+pub(crate) use resources::{close_inherited, raise_stack, suffice_descriptors};
+pub(crate) use runtime::build as build_runtime;
+pub(crate) use signals::unblock as unblock_signals;
+pub use telemetry_mux::TelemetryMux;
 
 use crate::commands::actions::golden;
 use crate::config::Loaded;
@@ -67,7 +68,7 @@ const SYSTEMD_PATIENCE: Duration = Duration::from_millis(100);
 ///
 /// Flows, signals and the watchdog run side by side; a failure of one does not stop the others. After the stop, buffered
 /// data has the shutdown deadline of the settings to be written.
-pub async fn run(
+pub(crate) async fn run(
     mut loaded: Loaded,
     paths: Vec<PathBuf>,
     port: Option<port::Target>,

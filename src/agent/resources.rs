@@ -25,7 +25,7 @@ const STACK: u64 = 1 << 20;
 /// What the system does not give the agent at its start; of a limit the text says where it is set.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub enum LimitError {
+pub(crate) enum LimitError {
     /// The stack of the first thread, which is this long.
     #[error(
         "cannot start with a stack of {0} bytes; {STACK} are needed (raise LimitSTACK of the unit, or `ulimit -s`)"
@@ -76,7 +76,7 @@ pub(super) fn suffice(threads: usize) -> Result<(), LimitError> {
 ///
 /// # Errors
 /// As of `suffice`.
-pub fn raise_stack() -> Result<(), LimitError> {
+pub(crate) fn raise_stack() -> Result<(), LimitError> {
     raise(Resource::Stack, STACK).map_err(LimitError::Stack)
 }
 
@@ -87,7 +87,7 @@ pub fn raise_stack() -> Result<(), LimitError> {
 ///
 /// # Errors
 /// As of `suffice`.
-pub fn suffice_descriptors() -> Result<(), LimitError> {
+pub(crate) fn suffice_descriptors() -> Result<(), LimitError> {
     let free = || {
         let mut taken = Vec::with_capacity(DESCRIPTORS);
         (0..DESCRIPTORS).try_for_each(|_| {
@@ -102,7 +102,7 @@ pub fn suffice_descriptors() -> Result<(), LimitError> {
 
 /// Closes what the parent has left open beside the standard streams: a program of the host would inherit it, and may run as
 /// another user. To be called before the agent opens anything.
-pub fn close_inherited() {
+pub(crate) fn close_inherited() {
     let number =
         |entry: std::io::Result<std::fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
     let open: Vec<i32> = match std::fs::read_dir("/proc/self/fd") {

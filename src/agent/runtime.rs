@@ -22,7 +22,7 @@ const BLOCKING_MIN: usize = 3;
 ///
 /// # Errors
 /// The system does not give what it needs. Checked beforehand, because the runtime would panic.
-pub fn build(settings: &config::Runtime) -> Result<Runtime, LimitError> {
+pub(crate) fn build(settings: &config::Runtime) -> Result<Runtime, LimitError> {
     let workers = match (settings.kind, settings.worker_threads) {
         (RuntimeKind::CurrentThread, _) => 0,
         (RuntimeKind::MultiThread, Some(threads)) => threads.items(),

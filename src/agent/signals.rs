@@ -24,7 +24,7 @@ pub(super) struct Signals {
 ///
 /// # Errors
 /// None that `sigprocmask(2)` knows of.
-pub fn unblock() -> std::io::Result<()> {
+pub(crate) fn unblock() -> std::io::Result<()> {
     Ok(nix::sys::signal::SigSet::empty().thread_set_mask()?)
 }
 

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    infiniservice::cli::host::main()
+    infiniservice::internals::cli::host::main()
 }

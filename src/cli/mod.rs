@@ -13,14 +13,14 @@ mod tap;
 mod top;
 mod log;
 mod diagnose;
-pub mod validate;
+pub(crate) mod validate;
 mod explain;
 mod graph;
 mod bench;
 mod spool;
 mod audit;
 #[cfg(feature = "host")]
-pub mod host;
+pub(crate) mod host;
 
 mod paint;
 mod raw_input;
@@ -48,13 +48,13 @@ use crate::sinks::io_reason;
 pub const EXIT_CONFIG: u8 = 78;
 
 /// The system does not give what the agent needs (`EX_OSERR` of sysexits.h): nothing was started.
-pub const EXIT_SYSTEM: u8 = 71;
+pub(crate) const EXIT_SYSTEM: u8 = 71;
 
 /// A stage failed too often (`EX_SOFTWARE` of sysexits.h).
-pub const EXIT_SPENT: u8 = 70;
+pub(crate) const EXIT_SPENT: u8 = 70;
 
 /// Standard output is closed or full (`EX_IOERR` of sysexits.h). A closed pipe is not an error.
-pub const EXIT_OUTPUT: u8 = 74;
+pub(crate) const EXIT_OUTPUT: u8 = 74;
 
 /// Ended by Ctrl-C, as a shell reports it.
 const EXIT_INTERRUPTED: u8 = 130;

@@ -44,28 +44,20 @@ pub struct How {
 
 impl Validate {
     pub(super) fn main(self) -> ExitCode {
-        validate_with(&self.files, self.how, &self.state)
+        let env = |name: &str| std::env::var(name).ok();
+        let mut right = Vec::new();
+        let streams: (&mut dyn Write, &mut dyn Write) = (&mut right, &mut io::stderr().lock());
+        let verdict = report_with(&self.files, self.how, &self.state, &env, streams);
+        match exit_code(print(&right)) {
+            // A closed pipe (`validate … | head -1`) does not change the result.
+            ExitCode::SUCCESS => verdict,
+            unwritten => unwritten,
+        }
     }
 }
 
-/// Checks files and folders as `run` would: a line for each that is right on standard output, every
-/// error and warning on standard error, and exit code 78 if there is any error.
-pub fn validate(paths: &[PathBuf], how: How) -> ExitCode {
-    validate_with(paths, how, &StateOption::default())
-}
-
-fn validate_with(paths: &[PathBuf], how: How, state: &StateOption) -> ExitCode {
-    let env = |name: &str| std::env::var(name).ok();
-    let mut right = Vec::new();
-    let verdict = report_with(paths, how, state, &env, (&mut right, &mut io::stderr().lock()));
-    match exit_code(print(&right)) {
-        // A closed pipe (`validate … | head -1`) does not change the result.
-        ExitCode::SUCCESS => verdict,
-        unwritten => unwritten,
-    }
-}
-
-/// [`validate`] with its surroundings passed in.
+/// Checks files and folders as `run` would: a line for each that is right to `right`, every error and warning to `wrong`, and
+/// exit code 78 if there is any error.
 pub fn report(
     paths: &[PathBuf],
     how: How,

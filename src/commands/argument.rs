@@ -10,7 +10,7 @@ use crate::wire::inbound::MessageError;
 use crate::wire::steers;
 
 /// The longest argument.
-pub const WORD_MAX: usize = 256;
+pub(crate) const WORD_MAX: usize = 256;
 
 /// The longest name of a unit with its suffix: `UNIT_NAME_MAX` of systemd (src/basic/unit-name.h), less the NUL.
 const UNIT_MAX: usize = 255;
@@ -113,23 +113,23 @@ pub enum ArgumentError {
 }
 
 macro_rules! word {
-    ($(#[$doc:meta])* $name:ident, $check:expr) => {
+    ($(#[$doc:meta])* $vis:vis $name:ident, $check:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-        pub struct $name(String);
+        $vis struct $name(String);
 
         impl $name {
             /// Takes `text` where it is as the type's description says, and 1 to [`WORD_MAX`] bytes long.
             ///
             /// # Errors
             /// What is wrong; it does not repeat the text.
-            pub fn new(text: &str) -> Result<Self, ArgumentError> {
+            $vis fn new(text: &str) -> Result<Self, ArgumentError> {
                 let check: fn(&str) -> Result<(), ArgumentError> = $check;
                 check(text).map(|()| Self(text.to_owned()))
             }
 
             /// The word.
-            pub fn as_str(&self) -> &str {
+            $vis fn as_str(&self) -> &str {
                 &self.0
             }
         }
@@ -145,29 +145,29 @@ macro_rules! word {
 word! {
     /// A unit of systemd, without its suffix where that is `.service`: letters, digits and `. _ @ : - \\`, as
     /// `unit_name_is_valid` has it. It may begin with a dash (`-.mount`): hand it over behind `--`, or by D-Bus.
-    ServiceName, unit
+    pub ServiceName, unit
 }
 word! {
     /// A package: letters, digits and `. _ + : @ -`, not beginning with a dash.
-    PackageName, |text| white(text, "a package", "._+:@-").and_then(|()| no_dash(text, "a package"))
+    pub PackageName, |text| white(text, "a package", "._+:@-").and_then(|()| no_dash(text, "a package"))
 }
 word! {
     /// What to search packages for: letters, digits, spaces and `. _ + : -`, not beginning with a dash.
-    Query, |text| white(text, "a query", "._+:- ").and_then(|()| no_dash(text, "a query"))
+    pub Query, |text| white(text, "a query", "._+:- ").and_then(|()| no_dash(text, "a query"))
 }
 word! {
     /// An account: letters of any script, digits, spaces and `. _ @ \\ + -`, with a `$` at its end for a machine's
     /// (shadow's own rule, Debian's wider one, and what `--badname` and directories let through), not beginning
     /// with `-` or `+`. It is looked up, and never on a command line but as the value of an option.
-    Account, account
+    pub Account, account
 }
 word! {
     /// A domain: letters, digits and `. -`, not beginning with a dash.
-    DomainName, |text| white(text, "a domain", ".-").and_then(|()| no_dash(text, "a domain"))
+    pub(crate) DomainName, |text| white(text, "a domain", ".-").and_then(|()| no_dash(text, "a domain"))
 }
 word! {
     /// The name of a computer in a domain: 1 to 15 letters, digits and `-` (NetBIOS), not beginning with a dash.
-    ComputerName, |text| {
+    pub(crate) ComputerName, |text| {
         white(text, "a computer", "-")?;
         no_dash(text, "a computer")?;
         match text.len() > 15 {
@@ -185,7 +185,7 @@ impl ServiceName {
 }
 
 /// The unit of this name: with `.service` where it has no suffix that systemd knows.
-pub fn unit_of(name: &str) -> String {
+pub(crate) fn unit_of(name: &str) -> String {
     match name.rsplit_once('.') {
         Some((_, suffix)) if UNIT_KINDS.contains(&suffix) => name.to_owned(),
         _ => format!("{name}.service"),

@@ -7,31 +7,31 @@
 //! The flow stands here, beside the steps, so that the order of verification, authorization and execution is read,
 //! reviewed and changed in one place.
 
-pub mod receive;
-pub mod verify;
-pub mod decode;
-pub mod authorize;
-pub mod execute;
-pub mod reply;
+pub(crate) mod receive;
+pub(crate) mod verify;
+pub(crate) mod decode;
+pub(crate) mod authorize;
+pub(crate) mod execute;
+pub(crate) mod reply;
 
-pub mod request;
-pub mod outcome;
-pub mod actions;
-pub mod argument;
-pub mod process;
-pub mod request_log;
-pub mod audit;
-pub mod notify;
-pub mod secret;
+pub(crate) mod request;
+pub(crate) mod outcome;
+pub(crate) mod actions;
+pub(crate) mod argument;
+pub(crate) mod process;
+pub(crate) mod request_log;
+pub(crate) mod audit;
+pub(crate) mod notify;
+pub(crate) mod secret;
 pub(crate) mod systemd;
 
 use crate::pipeline::{ConcurrencyLimit, Context, Graph, Identity, Pipeline, Segment};
 
 /// Messages that wait between two stages. When they are full, the port is not read.
-pub const MESSAGES_WAITING: usize = 16;
+pub(crate) const MESSAGES_WAITING: usize = 16;
 
 /// The stages from the port to the reply, in order.
-pub struct Stages {
+pub(crate) struct Stages {
     /// Reads the port.
     pub receive: receive::inbound::Receive,
     /// Cuts chunks into lines.
@@ -49,7 +49,7 @@ pub struct Stages {
 }
 
 /// The flow from the port to the replies: `limit` says how many requests run at once and how many may wait.
-pub fn serve(
+pub(crate) fn serve(
     context: &Context,
     stages: Stages,
     limit: &ConcurrencyLimit,
@@ -64,7 +64,7 @@ pub fn serve(
 }
 
 /// The end of the flow: outbound messages become frames and go to the port.
-pub fn reply<S: Segment<Out = reply::Outbound>>(
+pub(crate) fn reply<S: Segment<Out = reply::Outbound>>(
     messages: Pipeline<S>,
     encode: reply::Reply,
     sink: reply::sink::ReplySink,

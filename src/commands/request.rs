@@ -110,7 +110,7 @@ impl Request {
 
 /// The variable by which a command line or script requests that its background processes keep running. The wire has no
 /// field for it.
-pub const DETACH: &str = "INFINISERVICE_DETACH";
+pub(crate) const DETACH: &str = "INFINISERVICE_DETACH";
 
 impl RequestKind {
     /// Whether its background processes keep running after it ends: [`DETACH`] is set to anything but `0`, `false`, `no` or

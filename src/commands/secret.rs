@@ -16,27 +16,19 @@ use crate::files::{Untrusted, foreign, open_guarded, readable};
 use crate::wire::envelope;
 
 /// The longest secret that is accepted, in bytes; the host's has 64.
-pub const SECRET_BYTES_MAX: usize = 4096;
+pub(crate) const SECRET_BYTES_MAX: usize = 4096;
 
 /// The shortest secret that keys of guests are [derived](Secret::derive) of, in bytes.
-pub const MASTER_BYTES_MIN: usize = 32;
+pub(crate) const MASTER_BYTES_MIN: usize = 32;
 
 /// The environment variable in which the installer passes the secret.
-pub const SECRET_VARIABLE: &str = "INFINISERVICE_SHARED_SECRET";
+pub(crate) const SECRET_VARIABLE: &str = "INFINISERVICE_SHARED_SECRET";
 
 /// The key of the host's envelopes. Overwritten when dropped; `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 /// Where the secret comes from: `env:NAME`, `file:PATH` or `credential:NAME`.
-///
-/// ```
-/// use infiniservice::commands::secret::SecretSource;
-///
-/// let source: SecretSource = "file:/etc/infiniservice/secret".parse().unwrap();
-/// assert_eq!(source, SecretSource::File("/etc/infiniservice/secret".into()));
-/// assert!("secret:abc".parse::<SecretSource>().is_err());
-/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretSource {
     /// A variable of the environment.
@@ -84,7 +76,7 @@ impl Secret {
     /// It is HMAC-SHA256 of `infiniservice guest`, a line break and the name under this secret, as 64 lower-case hexadecimal digits.
     ///
     /// # Errors
-    /// This is shorter than [`MASTER_BYTES_MIN`]: a guest that tries all short ones by its own key would find it.
+    /// This is shorter than `MASTER_BYTES_MIN`: a guest that tries all short ones by its own key would find it.
     pub fn derive(&self, name: &str) -> Result<Self, SecretError> {
         match self.0.len() < MASTER_BYTES_MIN {
             true => Err(SecretError::MasterTooShort),
@@ -153,7 +145,7 @@ pub enum SecretError {
 }
 
 /// Whether `name` is a variable that the system, a shell or systemd sets, whose value can be guessed.
-pub fn is_no_secret(name: &str) -> bool {
+pub(crate) fn is_no_secret(name: &str) -> bool {
     const KNOWN: [&str; 40] = [
         "COLORTERM",
         "DBUS_SESSION_BUS_ADDRESS",

@@ -269,11 +269,11 @@ fn log_level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Er
 }
 
 /// How a list of levels is written.
-pub const LEVELS_HELP: &str = "write a level (off, error, warn, info, debug, trace), or a list with one per \
+pub(crate) const LEVELS_HELP: &str = "write a level (off, error, warn, info, debug, trace), or a list with one per \
                                module, as in \"info,infiniservice::port=debug\"";
 
 /// Whether `text` is a list of levels. A word that is none would be taken for a module, and silence all others.
-pub fn is_log_level(text: &str) -> bool {
+pub(crate) fn is_log_level(text: &str) -> bool {
     let known = |part: &str| LEVELS.contains(&part.trim());
     text.split(',').all(|part| match part.split_once('=') {
         Some((target, level)) => is_module(target.trim()) && known(level),
@@ -315,9 +315,9 @@ fn folder<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Erro
 }
 
 /// The least ceiling: one line in, one answer out, and some readings.
-pub const CEILING_MIN: u64 = 4 << 20;
+pub(crate) const CEILING_MIN: u64 = 4 << 20;
 /// The most.
-pub const CEILING_MAX: u64 = 4 << 30;
+pub(crate) const CEILING_MAX: u64 = 4 << 30;
 
 /// `[memory]`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

@@ -147,7 +147,7 @@ impl<'a> UsedDestination<'a> {
 /// - An output that is a file of the agent's own in the state folder, a configuration file, the secret, or would be read
 ///   as a configuration file.
 /// - An output that is a folder, a link, a pipe or a device.
-pub fn conflicts(
+pub(crate) fn conflicts(
     loaded: &Loaded,
     state: &Path,
     instead: Option<&port::Target>,

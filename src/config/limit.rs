@@ -33,7 +33,7 @@ const LINE_LEAST: u64 = 64 * 1024;
 
 /// The smallest limit of the control groups that a process is in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MemoryLimit {
+pub(crate) struct MemoryLimit {
     /// In bytes.
     pub bytes: u64,
     /// The file that sets it.
@@ -42,7 +42,7 @@ pub struct MemoryLimit {
 
 impl MemoryLimit {
     /// That of this process; `None` where there is none, or none can be read. Blocks on files.
-    pub fn find() -> Option<Self> {
+    pub(crate) fn find() -> Option<Self> {
         Self::under(Path::new("/"))
     }
 
@@ -59,17 +59,17 @@ impl MemoryLimit {
     }
 
     /// The ceiling for the queues within this limit, if it is below `configured`.
-    pub fn ceiling(&self, configured: u64) -> u64 {
+    pub(crate) fn ceiling(&self, configured: u64) -> u64 {
         configured.min((self.left() / CEILING_SHARE).max(CEILING_LEAST))
     }
 
     /// The longest line of the host within this limit, if it is below `configured`.
-    pub fn line(&self, configured: u64) -> u64 {
+    pub(crate) fn line(&self, configured: u64) -> u64 {
         configured.min((self.left() / LINE_SHARE).max(LINE_LEAST))
     }
 
     /// How many nonces are remembered within this limit, if that is below `configured`.
-    pub fn nonces(&self, configured: usize) -> usize {
+    pub(crate) fn nonces(&self, configured: usize) -> usize {
         let most = self.left() / NONCES_SHARE / NONCE_BYTES;
         configured.min(usize::try_from(most).unwrap_or(usize::MAX).max(NONCES_LEAST))
     }

@@ -20,7 +20,7 @@ use crate::commands::secret::SecretError;
 use crate::files::{Untrusted, open_trusted};
 
 /// The default folder.
-pub const DEFAULT_FOLDER: &str = "/etc/infiniservice/pipelines";
+pub(crate) const DEFAULT_FOLDER: &str = "/etc/infiniservice/pipelines";
 
 /// The shipped files, so that the program alone works. Each can be named as `built-in:NAME`.
 pub const BUILT_IN: [(&str, &str); 4] = [
@@ -35,7 +35,7 @@ pub const BUILT_IN: [(&str, &str); 4] = [
 /// A folder stands for its `*.toml` in the order of their names. There, `agent.toml` holds the
 /// agent's settings, and a file that generates readings is skipped; named itself, it is loaded. A file
 /// with `[receive]` is the command flow, of which there is at most one.
-/// Without any path, [`DEFAULT_FOLDER`] is taken where it exists, else [`BUILT_IN`].
+/// Without any path, `DEFAULT_FOLDER` is taken where it exists, else [`BUILT_IN`].
 ///
 /// It blocks on files, of which it reads at most 1 MiB each.
 ///
@@ -50,7 +50,7 @@ pub fn load(paths: &[PathBuf], env: &Env<'_>) -> Result<Loaded, Vec<ConfigError>
 ///
 /// # Errors
 /// As of [`load`]; places refer to the text with the settings filled in.
-pub fn load_with(
+pub(crate) fn load_with(
     paths: &[PathBuf],
     settings: &[Setting],
     env: &Env<'_>,
@@ -61,12 +61,12 @@ pub fn load_with(
 
 /// As [`load`], and returns the valid parts beside the errors. Of an invalid `agent.toml` the state folder is right if it
 /// can be read.
-pub fn inspect(paths: &[PathBuf], env: &Env<'_>) -> (Loaded, Vec<ConfigError>) {
+pub(crate) fn inspect(paths: &[PathBuf], env: &Env<'_>) -> (Loaded, Vec<ConfigError>) {
     inspect_in(paths, &[], env, Path::new(DEFAULT_FOLDER))
 }
 
 /// The files that [`load`] reads, as they are shown, and their texts, unchecked. A text may hold what should not be in it.
-pub fn texts(paths: &[PathBuf]) -> Vec<Result<(String, String), ConfigError>> {
+pub(crate) fn texts(paths: &[PathBuf]) -> Vec<Result<(String, String), ConfigError>> {
     let found = find(paths, Path::new(DEFAULT_FOLDER)).into_iter();
     found.map(|found| found.and_then(|found| found.read())).collect()
 }
@@ -105,7 +105,7 @@ pub fn load_file(path: &Path, env: &Env<'_>) -> Result<Pipeline, Vec<ConfigError
 /// # Errors
 /// The errors of the file.
 #[cfg(feature = "host")]
-pub fn load_relay(
+pub(crate) fn load_relay(
     path: &Path,
     env: &Env<'_>,
 ) -> Result<(super::RelayFile, Vec<ConfigError>), Vec<ConfigError>> {
@@ -118,7 +118,7 @@ pub fn load_relay(
 ///
 /// # Errors
 /// All mistakes, in the order of the file.
-pub fn load_tests(
+pub(crate) fn load_tests(
     path: &Path,
     env: &Env<'_>,
     check: &mut dyn FnMut(&TestFile) -> Vec<WrongTest>,
@@ -133,12 +133,12 @@ pub fn load_tests(
 ///
 /// # Errors
 /// The folder cannot be read, or has none.
-pub fn test_files(path: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+pub(crate) fn test_files(path: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     if path.is_dir() { files_of(path) } else { Ok(vec![path.to_path_buf()]) }
 }
 
 /// Whether `path` names one of [`BUILT_IN`].
-pub fn is_built_in(path: &Path) -> bool {
+pub(crate) fn is_built_in(path: &Path) -> bool {
     matches!(named(path).source, Source::BuiltIn(..))
 }
 
@@ -416,7 +416,7 @@ pub(super) fn changeable(
 
 /// What is wrong with the file of the secret, by the check that a start makes: an error; or a warning where it is not there,
 /// since it may be made before the agent starts.
-pub fn secret_fault(loaded: &Loaded) -> Option<ConfigError> {
+pub(crate) fn secret_fault(loaded: &Loaded) -> Option<ConfigError> {
     let Commands { origin, file } = loaded.commands.as_ref()?;
     let error = file.verify.secret.as_ref()?.judge().err()?;
     let of_file = |help: Option<&str>| ConfigError::of_file(origin, error.to_string(), help);

@@ -21,7 +21,7 @@ use crate::wire::MAX_LINE;
 ///
 /// Shown as a sum, and a line for each part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WorstCase {
+pub(crate) struct WorstCase {
     /// The most that the queues could hold by their counts alone.
     pub by_counts: u64,
     /// The ceiling in force: above it data is shed or refused.
@@ -39,7 +39,7 @@ const READ_BYTES: u64 = 2 * 64 * 1024;
 
 impl WorstCase {
     /// The worst case of all that was loaded, under `limit`.
-    pub fn of(loaded: &Loaded, limit: Option<&MemoryLimit>) -> Self {
+    pub(crate) fn of(loaded: &Loaded, limit: Option<&MemoryLimit>) -> Self {
         let configured = loaded.agent.memory.ceiling.bytes();
         let ceiling = limit.map_or(configured, |limit| limit.ceiling(configured));
         let mut is_limited = ceiling < configured;
@@ -98,7 +98,7 @@ impl WorstCase {
     }
 
     /// The most that is held in all.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         let beside: u64 = self.beside.iter().map(|(_, bytes)| bytes).sum();
         self.by_counts.min(self.ceiling) + beside
     }

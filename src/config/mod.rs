@@ -33,8 +33,8 @@ mod limit;
 mod error;
 mod explain;
 mod summary;
-pub mod reference;
-pub mod schema;
+pub(crate) mod reference;
+pub(crate) mod schema;
 
 use crate::values::{table, units, value, variant};
 
@@ -43,36 +43,36 @@ pub use crate::metrics::enrich::{
     ChangesOptions, Enrich, IdentityOptions, RatesOptions, SelectOptions, TagsOptions, TopOptions,
 };
 pub use crate::sinks::{Destination, FileOptions};
-pub use crate::values::{Count, Period, Problem, Size};
-pub use agent::{
-    AgentSettings, CEILING_MAX, CEILING_MIN, HostKind, IdentitySettings, LEVELS_HELP, Log, Memory,
-    ReloadSettings, Restart, Runtime, RuntimeKind, Shutdown, SpoolSettings, StateSettings,
-    is_log_level,
-};
-pub use commands::{Audit, Commands, CommandsFile, Enforce, Execute, Receive, Reply, Verify};
-pub use destination::conflicts;
+pub use crate::values::{Count, Period, Size};
+pub use agent::AgentSettings;
+pub(crate) use agent::{HostKind, LEVELS_HELP, Runtime, RuntimeKind, StateSettings, is_log_level};
+pub(crate) use commands::{Audit, CommandsFile, Execute, Reply};
+pub use commands::{Commands, Enforce};
+pub(crate) use destination::conflicts;
 
-pub use error::{ConfigError, Place, Severity};
-pub use limit::MemoryLimit;
+pub use error::ConfigError;
+pub(crate) use error::Severity;
+pub(crate) use limit::MemoryLimit;
 #[cfg(feature = "host")]
-pub use load::load_relay;
-pub use load::{
-    BUILT_IN, DEFAULT_FOLDER, inspect, is_built_in, load, load_file, load_tests, load_with,
-    secret_fault, test_files, texts,
+pub(crate) use load::load_relay;
+pub use load::{BUILT_IN, load, load_file};
+pub(crate) use load::{
+    DEFAULT_FOLDER, inspect, is_built_in, load_tests, load_with, secret_fault, test_files, texts,
 };
-pub use loaded::{Loaded, Pipeline};
-pub use memory::WorstCase;
-pub use pipeline::{Batch, Collect, Generate, PipelineFile, Serialize};
-pub use records::{RecordsFile, SerializeRecords};
+pub use loaded::Loaded;
+pub(crate) use loaded::Pipeline;
+pub(crate) use memory::WorstCase;
+pub use pipeline::{Batch, Collect, PipelineFile, Serialize};
+pub use records::RecordsFile;
 #[cfg(feature = "host")]
-pub use relay::{
-    Endpoint, Found, GuestSecret, Guests, NO_RULES, NO_TOKEN, Nats, OPEN_HELP, Otlp, RULES_HELP,
-    RelayCommands, RelayFile, SocketPattern, TOKEN_HELP, Vsock, Web, find as find_sockets,
+pub(crate) use relay::{
+    Endpoint, Guests, NO_RULES, NO_TOKEN, Nats, OPEN_HELP, Otlp, RULES_HELP, RelayCommands,
+    RelayFile, SocketPattern, TOKEN_HELP, Vsock, Web, find as find_sockets,
 };
-pub use setting::{NotASetting, Setting};
-pub use test_file::{Expected, Given, Lines, Matching, TestCase, TestFile, TestPart, WrongTest};
-pub use warnings::unknown_log_targets;
-pub use write::{Delivery, OutputFormat, Target, Write};
+pub(crate) use setting::{NotASetting, Setting};
+pub(crate) use test_file::{Expected, Given, Matching, TestCase, TestFile, TestPart, WrongTest};
+pub(crate) use warnings::unknown_log_targets;
+pub use write::{Delivery, Target, Write};
 
 /// Looks up an environment variable. An argument, so that tests need no real environment.
-pub type Env<'a> = dyn Fn(&str) -> Option<String> + 'a;
+pub(crate) type Env<'a> = dyn Fn(&str) -> Option<String> + 'a;

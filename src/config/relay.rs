@@ -7,7 +7,6 @@ mod pattern;
 mod web;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::Deserializer;
@@ -20,11 +19,11 @@ use super::write::{Delivery, Target, Write};
 use crate::commands::secret::{Secret, SecretError, SecretSource};
 use crate::sinks::Destination;
 use crate::wire::{Format, steers};
-pub use commands::{NO_RULES, RULES_HELP, RelayCommands};
-pub use nats::Nats;
-pub use otlp::{Endpoint, Otlp};
-pub use pattern::{Found, SocketPattern, find};
-pub use web::{NO_TOKEN, OPEN_HELP, TOKEN_HELP, Web};
+pub(crate) use commands::{NO_RULES, RULES_HELP, RelayCommands};
+pub(crate) use nats::Nats;
+pub(crate) use otlp::{Endpoint, Otlp};
+pub(crate) use pattern::{SocketPattern, find};
+pub(crate) use web::{NO_TOKEN, OPEN_HELP, TOKEN_HELP, Web};
 
 /// What stands for a guest's name in a pattern and in the place of its secret.
 const VM: &str = "{vm}";
@@ -32,7 +31,7 @@ const VM: &str = "{vm}";
 /// The whole of `relay.toml`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RelayFile {
+pub(crate) struct RelayFile {
     /// The name of this place, which every line and metric carries; without one, the name of the machine.
     #[serde(default, deserialize_with = "text_or_none")]
     pub site: Option<String>,
@@ -58,7 +57,7 @@ pub struct RelayFile {
 
 impl RelayFile {
     /// Whether it has rules for commands, and nothing takes commands.
-    pub fn is_without_commands(&self) -> bool {
+    pub(crate) fn is_without_commands(&self) -> bool {
         let takes = self.nats.as_ref().is_some_and(|nats| nats.commands)
             || self.web.as_ref().is_some_and(|web| web.commands);
         self.commands.is_some() && !takes
@@ -68,7 +67,7 @@ impl RelayFile {
 /// `[guests]`: their sockets, and what each of them may take.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Guests {
+pub(crate) struct Guests {
     /// Where the sockets are. Never empty where `vsock` is not there.
     #[serde(default, deserialize_with = "one_or_more")]
     pub sockets: Vec<SocketPattern>,
@@ -113,7 +112,7 @@ pub struct Guests {
 /// `[guests.vsock]`: machines of hypervisors that have vsock as Unix sockets, or the kernel's own.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Vsock {
+pub(crate) struct Vsock {
     /// Where the Unix sockets of their vsock are.
     #[serde(default, deserialize_with = "one_or_more")]
     pub sockets: Vec<SocketPattern>,
@@ -130,14 +129,14 @@ pub struct Vsock {
 
 /// Where the secret of a guest is: one place for all, or one for each with `{vm}` in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GuestSecret(String);
+pub(crate) struct GuestSecret(String);
 
 impl GuestSecret {
     /// Loads the secret of the guest `vm`; blocks on files. `None` where it is empty.
     ///
     /// # Errors
     /// As of [`Secret::load`].
-    pub fn load(&self, vm: &str) -> Result<Option<Secret>, SecretError> {
+    pub(crate) fn load(&self, vm: &str) -> Result<Option<Secret>, SecretError> {
         Secret::load(&self.0.replace(VM, vm).parse::<SecretSource>()?)
     }
 }
@@ -295,7 +294,8 @@ const fn ten_thousand() -> Count {
 
 impl Guests {
     /// The defaults of everything beside the sockets.
-    pub fn at(sockets: Vec<SocketPattern>) -> Self {
+    #[cfg(test)]
+    pub(crate) fn at(sockets: Vec<SocketPattern>) -> Self {
         Self {
             sockets,
             vsock: None,
@@ -314,7 +314,7 @@ impl Guests {
     }
 
     /// Whether guests are sent anything.
-    pub fn signs(&self) -> bool {
+    pub(crate) fn signs(&self) -> bool {
         self.secret.is_some() || self.master.is_some()
     }
 
@@ -322,7 +322,7 @@ impl Guests {
     ///
     /// # Errors
     /// The secret cannot be loaded, or is too short to derive keys of it.
-    pub fn key(&self, vm: &str) -> Result<Option<Secret>, SecretError> {
+    pub(crate) fn key(&self, vm: &str) -> Result<Option<Secret>, SecretError> {
         match (&self.secret, &self.master) {
             (Some(secret), _) => secret.load(vm),
             (None, Some(master)) => {
@@ -331,10 +331,5 @@ impl Guests {
             }
             (None, None) => Ok(None),
         }
-    }
-
-    /// How long after its last line a guest counts as gone.
-    pub fn silent_after(&self) -> Duration {
-        self.silence.get()
     }
 }

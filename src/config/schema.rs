@@ -7,7 +7,7 @@ use super::reference::{AGENT, COMMANDS, Key, PIPELINE, Page, RECORDS, Section};
 use crate::records::transform::MANUAL;
 
 /// A kind of file: its name, and what makes its schema.
-pub type Kind = (&'static str, fn() -> Value);
+pub(crate) type Kind = (&'static str, fn() -> Value);
 
 /// All kinds.
 pub const KINDS: [Kind; 3] = [("pipeline", pipeline), ("commands", commands), ("agent", agent)];

@@ -10,15 +10,9 @@ use super::parse::{METRICS, RECORDS};
 
 /// One key of a pipeline file, or of `agent.toml`, with another value.
 ///
-/// ```
-/// use infiniservice::config::Setting;
-///
-/// assert_eq!("batch.max_items=64".parse::<Setting>().unwrap().to_string(), "batch.max_items=64");
-/// assert!("batch.max_delay = 10ms".parse::<Setting>().is_ok(), "a text needs no quotes");
-/// assert!("batch".parse::<Setting>().is_err());
-/// ```
+/// `batch.max_items=64`, or `batch.max_delay = 10ms`: a text needs no quotes.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Setting {
+pub(crate) struct Setting {
     path: Vec<String>,
     value: Value,
     shown: String,
@@ -27,7 +21,7 @@ pub struct Setting {
 /// A text that is no [`Setting`].
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{0:?} is no KEY=VALUE, as in batch.max_items=64")]
-pub struct NotASetting(String);
+pub(crate) struct NotASetting(String);
 
 impl FromStr for Setting {
     type Err = NotASetting;
@@ -118,6 +112,13 @@ pub(super) fn with_settings<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_setting_is_shown_as_it_was_written_and_has_a_value() {
+        let setting: Setting = "batch.max_items=64".parse().unwrap();
+        assert_eq!(setting.to_string(), "batch.max_items=64");
+        assert!("batch".parse::<Setting>().is_err());
+    }
 
     #[test]
     fn a_setting_overrides_every_section_of_its_name() {

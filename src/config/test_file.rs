@@ -16,7 +16,7 @@ use super::units::Period;
 /// A file of tests. It names the pipeline, and each test what goes in and what comes out.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct TestFile {
+pub(crate) struct TestFile {
     /// The file of the pipeline, from the folder of this one; or `built-in:NAME`.
     pub pipeline: PathBuf,
     /// The tests, each with the pipeline from its start.
@@ -27,7 +27,7 @@ pub struct TestFile {
 /// One `[[test]]`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct TestCase {
+pub(crate) struct TestCase {
     /// What is tested, as a sentence.
     pub name: String,
     /// What goes in, in order.
@@ -41,7 +41,7 @@ pub struct TestCase {
 /// Readings or records that go in together.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Given {
+pub(crate) struct Given {
     /// How long after the start.
     #[serde(default, deserialize_with = "since_start")]
     pub at: Duration,
@@ -55,7 +55,7 @@ pub struct Given {
 /// What has come out when the input has ended.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Expected {
+pub(crate) struct Expected {
     /// The last stage that they went through; without it all did, and they are as they would be written.
     #[serde(default)]
     pub after: Option<String>,
@@ -73,7 +73,7 @@ pub struct Expected {
 /// How a line that came out is compared with one that was expected.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Matching {
+pub(crate) enum Matching {
     /// It is the same; of JSON, the same value, in whatever order its keys stand.
     #[default]
     Exact,
@@ -83,7 +83,7 @@ pub enum Matching {
 
 /// Lines, each without its end: a text of several, or a list of texts and of tables, which stand for JSON.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Lines(pub Vec<String>);
+pub(crate) struct Lines(pub Vec<String>);
 
 impl<'de> Deserialize<'de> for Lines {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -142,7 +142,7 @@ fn since_start<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D
 
 /// Which part of a test is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TestPart {
+pub(crate) enum TestPart {
     /// A `[[test.given]]`, by its number from 0.
     Given(usize),
     /// A `[[test.expect]]`, by its number from 0.
@@ -151,7 +151,7 @@ pub enum TestPart {
 
 /// A mistake that only the pipeline tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WrongTest {
+pub(crate) struct WrongTest {
     /// The number of the test, from 0.
     pub test: usize,
     /// The part of it.

@@ -216,7 +216,7 @@ const MODULES: [&str; 16] = [
 const LIBRARIES: [&str; 4] = ["tokio", "zbus", "mio", "tracing"];
 
 /// What is wrong with each target of `levels` that nothing logs as, and what to write.
-pub fn unknown_log_targets(levels: &str) -> impl Iterator<Item = (String, String)> {
+pub(crate) fn unknown_log_targets(levels: &str) -> impl Iterator<Item = (String, String)> {
     let targets = levels.split(',').filter_map(|part| part.split_once('='));
     targets.filter_map(|(target, _)| unknown_target(target.trim()))
 }

@@ -20,7 +20,7 @@ pub struct Write<F = Format> {
     /// The format of what is written here; `None` is that of `[serialize]`.
     pub format: Option<F>,
     /// The newest frames that are kept while the port is not read; for other targets, the frames that may wait
-    /// (of records at most [`FRAMES_WAITING`](crate::records::FRAMES_WAITING)).
+    /// (of records at most `FRAMES_WAITING`).
     pub keep: Count,
     /// The delivery guarantee of a frame.
     pub delivery: Delivery,

@@ -19,8 +19,9 @@ use rustix::io::Errno;
 use rustix::path::Arg;
 
 pub(crate) use replace::{create, replace};
-pub use state::{StateFolder, is_state_name};
-pub use trust::{Untrusted, open_trusted};
+pub use state::StateFolder;
+pub(crate) use state::is_state_name;
+pub(crate) use trust::{Untrusted, open_trusted};
 pub(crate) use trust::{foreign, is_shared, open_guarded, readable};
 
 /// Opens the regular file `name` in `folder`, and creates it with mode 0600 if `how` has the flag. Follows no link, does not

@@ -22,7 +22,7 @@ const STATE_NAMES: [&str; 7] =
     ["audit", "control", "positions", "requests", "runs", "scripts", "spool"];
 
 /// Whether a file of this name, in a state folder, is one of the agent's own: `spool.new`, `audit.jsonl.3`.
-pub fn is_state_name(name: &str) -> bool {
+pub(crate) fn is_state_name(name: &str) -> bool {
     let word = name.split(['.', '-']).next().unwrap_or_default();
     STATE_NAMES.contains(&word)
 }
@@ -31,7 +31,7 @@ pub fn is_state_name(name: &str) -> bool {
 ///
 /// # Guarantees
 /// - It is created if missing, with mode 0700 whatever the umask; so are missing folders above it.
-/// - It is refused with an [`Untrusted`] if it belongs to another user, others can write to it, it is a symbolic link or not
+/// - It is refused with an `Untrusted` if it belongs to another user, others can write to it, it is a symbolic link or not
 ///   a folder, or a folder above it is not trusted. Others may read it: its files have mode 0600.
 /// - A file in it is opened only if it is a regular file of the agent's user, with one hard link; it gets mode 0600.
 /// - If it is removed or moved while the agent runs, it is created again.

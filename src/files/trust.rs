@@ -68,7 +68,7 @@ impl From<Untrusted> for io::Error {
 ///
 /// # Errors
 /// It cannot be opened; or an [`Untrusted`], which [`Untrusted::of`] finds.
-pub fn open_trusted(path: &Path) -> io::Result<File> {
+pub(crate) fn open_trusted(path: &Path) -> io::Result<File> {
     let (file, real) = opened(path)?;
     check(&file, &real)?;
     Ok(file)

@@ -5,8 +5,7 @@
 //! messages is not trusted, and nothing is stored.
 //!
 //! ```no_run
-//! use infiniservice::commands::secret::Secret;
-//! use infiniservice::host::{Host, Settings, action};
+//! use infiniservice::host::{Host, Secret, Settings, action};
 //! use std::{path::Path, time::Duration};
 //!
 //! # async fn info() -> Result<(), Box<dyn std::error::Error>> {
@@ -60,4 +59,4 @@ pub use shell::Shell;
 pub use socket::Listener;
 pub use uuid::{connection_number, uuid};
 
-pub use crate::commands::secret::Secret;
+pub use crate::commands::secret::{Secret, SecretSource};

@@ -11,17 +11,17 @@ use super::identity::{completed, is_same_machine};
 /// Slewing (`adjtime`, NTP) bends the wall clock and the monotonic one alike, so between those two there
 /// is no noise at all, only steps; what is left is the time that reading them one after the
 /// other takes, and that is measured ([`Clocks::slack_ns`]) and added. `ntpd` steps from 128 ms on.
-pub const STEP: Duration = Duration::from_millis(100);
+pub(crate) const STEP: Duration = Duration::from_millis(100);
 
 /// The battery-backed clock counts whole seconds, so two looks at it are wrong by up to one each way.
-pub const STOP: Duration = Duration::from_secs(3);
+pub(crate) const STOP: Duration = Duration::from_secs(3);
 
 /// A look that was due so long ago was held up by more than a busy machine.
-pub const STALL: Duration = Duration::from_secs(10);
+pub(crate) const STALL: Duration = Duration::from_secs(10);
 
 /// One look at the machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Clocks {
+pub(crate) struct Clocks {
     /// `CLOCK_MONOTONIC` in nanoseconds: stands still while the machine is suspended.
     pub monotonic_ns: i64,
     /// `CLOCK_BOOTTIME` in nanoseconds: goes on while it is suspended.
@@ -42,7 +42,7 @@ pub struct Clocks {
 
 /// Which life of the machine this is, as far as it can be known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Generation {
+pub(crate) struct Generation {
     /// How many new generations the kernel has reported since the agent started.
     pub reported: u64,
     /// A digest of the generation's id, where it can be read.
@@ -51,7 +51,7 @@ pub struct Generation {
 
 /// What has happened since the look before. At least one of it is not nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct MachineEvent {
+pub(crate) struct MachineEvent {
     /// The machine was suspended for so long: to memory, to disk.
     pub suspended: Duration,
     /// The whole machine stood still for so long, its clocks too, and the world went on: stopped, migrated,
@@ -71,12 +71,12 @@ pub struct MachineEvent {
 
 impl MachineEvent {
     /// For how long nothing was read or sent: the longest of what stood still.
-    pub fn gap(&self) -> Duration {
+    pub(crate) fn gap(&self) -> Duration {
         self.suspended.max(self.stopped).max(self.stalled)
     }
 
     /// Whether this machine did not go on from where it was: what was queued before belongs to another one.
-    pub fn is_restored_or_cloned(&self) -> bool {
+    pub(crate) fn is_restored_or_cloned(&self) -> bool {
         self.restored || self.cloned
     }
 }
@@ -97,7 +97,7 @@ impl MachineEvent {
 /// stop. It is not taken for one where it agrees with the wall clock better than before; on a machine
 /// that keeps it in local time that cannot be told, and a stop may be told that was none.
 #[derive(Debug, Default)]
-pub struct Detector {
+pub(crate) struct Detector {
     before: Option<Previous>,
 }
 
@@ -123,7 +123,7 @@ struct Rtc {
 
 impl Detector {
     /// Takes a look; the first one is only remembered.
-    pub fn observe(&mut self, clocks: Clocks) -> Option<MachineEvent> {
+    pub(crate) fn observe(&mut self, clocks: Clocks) -> Option<MachineEvent> {
         let slept_ns = clocks.boottime_ns.saturating_sub(clocks.monotonic_ns);
         let booted_ns = clocks.realtime_ns.saturating_sub(clocks.boottime_ns);
         let rtc = clocks.rtc_seconds.map(|seconds| Rtc {

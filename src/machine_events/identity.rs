@@ -33,7 +33,7 @@ pub(super) fn digest(what: &str, value: &str) -> String {
 ///
 /// A part that only one of them knows decides nothing: the first boot of an image writes the machine id, and
 /// an agent that is not root cannot read the other part.
-pub fn is_same_machine(one: &str, other: &str) -> bool {
+pub(crate) fn is_same_machine(one: &str, other: &str) -> bool {
     match (parts(one), parts(other)) {
         (Some(one), Some(other)) => {
             one.iter().zip(&other).all(|(a, b)| a == b || [*a, *b].contains(&UNKNOWN))

@@ -45,11 +45,10 @@ mod identity;
 mod linux;
 mod watcher;
 
+pub(crate) use identity::is_same_machine;
 use std::path::Path;
-
-pub use detect::{Clocks, Detector, Generation, MachineEvent, STALL, STEP, STOP};
-pub use identity::is_same_machine;
-pub use watcher::{INTERVAL, MachineEvents, agent_event};
+pub(crate) use watcher::INTERVAL;
+pub use watcher::MachineEvents;
 
 /// An opaque word for this machine, the same after every reboot: for the head of whatever is kept on its
 /// disk for the host. `root` is `/`, but for a test. Reads files: not for an async worker.
@@ -70,6 +69,6 @@ pub use watcher::{INTERVAL, MachineEvents, agent_event};
 /// with its disk, and nothing tells: what is in it may reach the host a second time.
 ///
 /// Only digests of them are in it (SHA-256 with a purpose, 128 bits), so it may be shown.
-pub fn identity(root: &Path) -> String {
+pub(crate) fn identity(root: &Path) -> String {
     linux::identity_of(root)
 }

@@ -18,12 +18,12 @@ use crate::wire::outbound::{AgentEvent, Severity};
 ///
 /// # Why no oftener
 /// Each look wakes the agent twice, which makes 0.017 wake-ups a second beside the 0.29 of the readings.
-pub const INTERVAL: Duration = Duration::from_secs(120);
+pub(crate) const INTERVAL: Duration = Duration::from_secs(120);
 
 /// Tells what has happened to the machine, one [`AgentEvent`] for each time.
 ///
 /// It looks when the kernel says that the wall clock jumped or the machine came back, when it reports a new
-/// generation, and every [`INTERVAL`]. The event goes at once: its time stamp is what teaches the host the
+/// generation, and every `INTERVAL`. The event goes at once: its time stamp is what teaches the host the
 /// clock that it signs with.
 #[derive(Debug)]
 pub struct MachineEvents {
@@ -152,7 +152,7 @@ async fn next_of(generations: Option<&Generations>) -> std::io::Result<()> {
 }
 
 /// What has happened as one sentence for people, and as numbers for programs.
-pub fn agent_event(happened: &MachineEvent) -> AgentEvent {
+pub(crate) fn agent_event(happened: &MachineEvent) -> AgentEvent {
     let MachineEvent { suspended, stopped, stalled, set_forward, set_back, restored, cloned } =
         happened;
     let mut said = Vec::new();

@@ -1,5 +1,5 @@
 //! What a graph looks like: recorded while it is built, so what is drawn is what runs.
-//! [`Display`](fmt::Display) draws it as text; Mermaid is [`crate::cli`]'s work.
+//! [`Display`](fmt::Display) draws it as text; Mermaid is the work of `infiniservice graph`.
 
 use std::fmt;
 

@@ -12,7 +12,7 @@ use super::Target;
 
 /// Checks whether `target` can work. The error says, as a sentence, what is there instead of a port. A missing
 /// device is fine, because it may appear. Blocks for a few file lookups.
-pub fn check(target: &Target) -> Result<(), NotAPort> {
+pub(crate) fn check(target: &Target) -> Result<(), NotAPort> {
     match target {
         Target::Name(name) => check_path(&link(Path::new("/dev"), name), &CHARACTER_DEVICE),
         Target::Path(path) => {

@@ -10,7 +10,7 @@ use tokio_util::sync::PollSender;
 use super::counters::{Counters, add};
 
 /// Capacity of the inbound channel. When it is full, the device is not read, and the host sees a full port.
-pub const CHUNKS_KEPT: usize = 16;
+pub(crate) const CHUNKS_KEPT: usize = 16;
 /// The longest chunk: what the driver returns at once.
 pub const CHUNK_BYTES_MAX: usize = 4096;
 

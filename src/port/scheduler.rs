@@ -18,7 +18,7 @@ use crate::model::Frame;
 use crate::pipeline::StageStats;
 
 /// Capacity of the replies channel. When it is full, the sender drops or waits.
-pub const REPLIES_KEPT: usize = 64;
+pub(crate) const REPLIES_KEPT: usize = 64;
 /// Capacity of the durable channel between the spool and the port.
 pub const DURABLE_KEPT: usize = 16;
 

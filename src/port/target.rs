@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 /// The port name of today's host.
-pub const DEFAULT_PORT: &str = "org.infinibay.agent";
+pub(crate) const DEFAULT_PORT: &str = "org.infinibay.agent";
 
 /// Which device is meant.
 ///
 /// ```
-/// use infiniservice::port::Target;
+/// use infiniservice::internals::port::Target;
 /// assert_eq!("unix:/run/vm.sock".parse(), Ok(Target::Unix("/run/vm.sock".into())));
 /// assert_eq!("org.infinibay.agent".parse(), Ok(Target::default()));
 /// assert!("tcp:10.0.0.1:80".parse::<Target>().is_err());

@@ -11,7 +11,8 @@ mod storage;
 
 use std::io;
 
-pub use disk::{File, Names};
+pub use disk::File;
+pub(crate) use disk::Names;
 pub(crate) use head::{HEAD, Head, read, write};
 pub(crate) use reader::{CHUNK, Reader};
 pub use storage::Storage;

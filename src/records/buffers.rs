@@ -10,10 +10,10 @@ use crate::sync::IgnorePoison;
 
 /// Buffers that are kept for the next batch; more are freed. As many as are on their way at full rate: one that is freed
 /// costs a page fault for each 4 KiB when it is allocated again.
-pub const BUFFERS_KEPT: usize = 8;
+pub(crate) const BUFFERS_KEPT: usize = 8;
 
 /// The largest buffer that is kept, in bytes.
-pub const KEPT_BYTES_MAX: usize = 1024 * 1024;
+pub(crate) const KEPT_BYTES_MAX: usize = 1024 * 1024;
 
 /// A pool of buffers. A copy is the same pool. The default one keeps none.
 #[derive(Debug, Clone, Default)]

@@ -4,12 +4,12 @@
 //! [`Records`]: whole lines in one buffer. A record keeps its bytes until a stage must change it, and all stages between two
 //! channels are one pass over it.
 
-pub mod read;
-pub mod batch;
-pub mod buffers;
+pub(crate) mod read;
+pub(crate) mod batch;
+pub(crate) mod buffers;
 pub(crate) mod logfmt;
 pub(crate) mod syslog;
-pub mod transform;
+pub(crate) mod transform;
 pub(crate) mod serialize;
 
 use crate::model::Frame;
@@ -19,14 +19,14 @@ use crate::pipeline::{Context, EventCount, Identity, Pipeline, Segment, Source};
 pub use batch::Records;
 
 /// Batches that wait between the sources and the stages; when it is full the sources wait.
-pub const BATCHES_WAITING: usize = 2;
+pub(crate) const BATCHES_WAITING: usize = 2;
 
 /// Frames that wait for the only output of a flow, at most; it holds as many more that it has taken. A frame is as long
 /// as a batch, 256 KiB by default: when it is full the pass waits, and with it the sources.
-pub const FRAMES_WAITING: usize = 4;
+pub(crate) const FRAMES_WAITING: usize = 4;
 
 /// Frames that wait for a side file, the newest; each has the invalid lines of one batch.
-pub const SIDE_FRAMES_WAITING: usize = 16;
+pub(crate) const SIDE_FRAMES_WAITING: usize = 16;
 
 /// The computing part of a flow.
 pub struct Stages {
@@ -37,7 +37,7 @@ pub struct Stages {
 }
 
 /// The start of a flow: one task per source, all into one channel.
-pub fn read<S: Source<Out = Records>>(
+pub(crate) fn read<S: Source<Out = Records>>(
     context: &Context,
     sources: Vec<S>,
 ) -> Pipeline<Identity<Records>> {
@@ -46,7 +46,7 @@ pub fn read<S: Source<Out = Records>>(
 
 /// The middle of a flow: records become frames, in one task. What is left to say is where they go:
 /// [`write`](Pipeline::write) or [`publish`](Pipeline::publish).
-pub fn through(
+pub(crate) fn through(
     records: Pipeline<Identity<Records>>,
     stages: Stages,
 ) -> Pipeline<impl Segment<In = Records, Out = Frame>> {

@@ -28,7 +28,7 @@ impl EventCount for DurableMessage {
 /// Metrics are followed by newer ones. An event informs people, and its loss is reported as well. A refused command
 /// did nothing and can be requested again. A response is awaited: the host gives up after the command's time-out
 /// (30 s by default), may request it again then, and can do little with a late answer; but it cannot know that the
-/// command ran, so a short [`Tombstone`](super::Tombstone) may replace a long response. A script runs once, cannot
+/// command ran, so a short `Tombstone` may replace a long response. A script runs once, cannot
 /// be requested again, and shows as running until its completion comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {

@@ -81,19 +81,18 @@ mod types;
 use crate::record_file::Names;
 
 pub use acks::Acks;
-pub use first::Session;
 pub use message::{DurableMessage, Kind};
 pub use queue::Spool;
 pub use recovery::open;
-pub use scan::{Corruption, Entry, ITEMS_MAX, Scan, body, scan};
+pub(crate) use scan::{Corruption, Entry, Scan, body};
+pub use scan::{ITEMS_MAX, scan};
 pub use session_ids::SessionIds;
 pub use sink::DurableSink;
-pub use status::{SpoolStatus, Waiting};
-pub use task::{Machine, SYNC_WITHIN, SpoolTask};
-pub use types::{
-    CACHE_MAX, Losses, MEMORY_MAX, Opened, SIZE, SIZE_MAX, SIZE_MIN, Settings, State,
-    TOMBSTONE_MAX, Tombstone,
-};
+pub use status::SpoolStatus;
+pub(crate) use status::Waiting;
+pub use task::{Machine, SpoolTask};
+pub(crate) use types::{CACHE_MAX, SIZE_MAX};
+pub use types::{MEMORY_MAX, Opened, SIZE, SIZE_MIN, Settings, State, TOMBSTONE_MAX};
 
 pub(crate) use status::{millis, time};
 

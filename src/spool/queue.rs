@@ -20,7 +20,7 @@ use crate::record_file::{RecordFile, Storage};
 /// Bytes of frames that are buffered before they are written.
 const GATHER_MAX: u64 = 256 << 10;
 
-/// The queue. See [the module](super) for its guarantees.
+/// The queue. See the module for its guarantees.
 #[derive(Debug)]
 pub struct Spool<S> {
     /// `None`: memory only.

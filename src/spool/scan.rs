@@ -97,7 +97,7 @@ pub struct Scan {
 /// them are found although they are corrupt. The first record's own checksum, or a later record, then proves the
 /// owner. Without proof no item is used.
 ///
-/// A failed read says nothing about the file: the scan ends there and sets [`Scan::unreadable`].
+/// A failed read says nothing about the file: the scan ends there and sets `Scan::unreadable`.
 pub fn scan<S: Storage>(storage: &mut S, bytes_max: u64) -> Scan {
     let mut scan = Scan { next_seq: 1, ..Scan::default() };
     let length = match storage.length() {
@@ -320,7 +320,7 @@ fn weight(head: &Head) -> u64 {
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn body<S: Storage>(storage: &mut S, entry: &Entry) -> io::Result<Option<Vec<u8>>> {
+pub(crate) fn body<S: Storage>(storage: &mut S, entry: &Entry) -> io::Result<Option<Vec<u8>>> {
     let Some(offset) = entry.offset else { return Ok(None) };
     let mut bytes = vec![0; HEAD + entry.length as usize];
     let read = storage.read_at(offset.into(), &mut bytes)?;

@@ -21,7 +21,7 @@ use crate::sync::IgnorePoison;
 /// Messages received at one wake-up.
 const BURST: usize = 64;
 /// How long a message may be written and not synced.
-pub const SYNC_WITHIN: Duration = Duration::from_millis(50);
+pub(crate) const SYNC_WITHIN: Duration = Duration::from_millis(50);
 /// How long an acknowledgement may be unsynced: losing it costs only a redelivered line.
 const NOTE_WITHIN: Duration = Duration::from_secs(1);
 /// How long an empty spool must be idle before its file is shortened.

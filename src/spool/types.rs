@@ -7,7 +7,7 @@ use super::scan::Corruption;
 /// The smallest size of a spool.
 pub const SIZE_MIN: u64 = 64 << 10;
 /// The largest size of a spool.
-pub const SIZE_MAX: u64 = 64 << 20;
+pub(crate) const SIZE_MAX: u64 = 64 << 20;
 /// The default size of a spool.
 pub const SIZE: u64 = 4 << 20;
 
@@ -15,22 +15,22 @@ pub const SIZE: u64 = 4 << 20;
 pub const MEMORY_MAX: u64 = 4 << 20;
 
 /// The most bytes of written frames that stay cached until they are handed over.
-pub const CACHE_MAX: u64 = 256 << 10;
+pub(crate) const CACHE_MAX: u64 = 256 << 10;
 
 /// Makes a tombstone: a short line in place of a reply made `at`, which says that the reply is lost and names its
 /// request. `None` if there is none that is short enough.
-pub type Tombstone = fn(line: &[u8], at: SystemTime) -> Option<Vec<u8>>;
+pub(crate) type Tombstone = fn(line: &[u8], at: SystemTime) -> Option<Vec<u8>>;
 
 /// The longest tombstone. A reply of less than twice this length leaves none, since that would free too little.
 pub const TOMBSTONE_MAX: usize = 512;
 
 /// Lost readings, by reason.
-pub type Losses = Vec<(&'static str, u64)>;
+pub(crate) type Losses = Vec<(&'static str, u64)>;
 
 /// How a spool is opened.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The most bytes of the file, from [`SIZE_MIN`] to [`SIZE_MAX`].
+    /// The most bytes of the file, from [`SIZE_MIN`] to `SIZE_MAX`.
     pub size: u64,
     /// The identity of the machine: the file of another one came with a clone of the disk.
     pub identity: String,

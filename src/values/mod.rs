@@ -11,9 +11,10 @@ mod reference;
 pub(crate) mod address;
 mod switch;
 
-pub use glob::Glob;
-pub use hex::hex;
-pub use reference::{Key, Manual, Section, key, words};
+pub(crate) use glob::Glob;
+pub(crate) use hex::hex;
+pub use reference::Section;
+pub(crate) use reference::{Key, Manual, key, words};
 pub(crate) use switch::Enabled;
 pub use units::{Count, Period, Size};
-pub use value::Problem;
+pub(crate) use value::Problem;

@@ -38,7 +38,7 @@ pub struct Manual {
 }
 
 /// A key, in one expression.
-pub const fn key(
+pub(crate) const fn key(
     name: &'static str,
     takes: &'static str,
     default: &'static str,
@@ -49,23 +49,23 @@ pub const fn key(
 }
 
 /// The words for what a key takes and for its default, which `docs/pipelines.md` explains once.
-pub mod words {
+pub(crate) mod words {
     /// It has to be given.
-    pub const NEEDED: &str = "(needed)";
+    pub(crate) const NEEDED: &str = "(needed)";
     /// Without it, nothing.
-    pub const NONE: &str = "(none)";
+    pub(crate) const NONE: &str = "(none)";
     /// A whole number with bounds.
-    pub const COUNT: &str = "count";
+    pub(crate) const COUNT: &str = "count";
     /// A text with a unit of time.
-    pub const TIME: &str = "time";
+    pub(crate) const TIME: &str = "time";
     /// A text with a unit of bytes.
-    pub const SIZE: &str = "size";
+    pub(crate) const SIZE: &str = "size";
     /// A boolean.
-    pub const SWITCH: &str = "`true` or `false`";
+    pub(crate) const SWITCH: &str = "`true` or `false`";
     /// A text in which `*` stands for any text.
-    pub const PATTERN: &str = "pattern";
+    pub(crate) const PATTERN: &str = "pattern";
     /// How much of command lines is shown.
-    pub const COMMAND_LINE: &str = "`\"redacted\"`, `\"full\"` or `\"name\"`";
+    pub(crate) const COMMAND_LINE: &str = "`\"redacted\"`, `\"full\"` or `\"name\"`";
     /// What makes a process important.
-    pub const RANK: &str = "`\"cpu\"` or `\"memory\"`";
+    pub(crate) const RANK: &str = "`\"cpu\"` or `\"memory\"`";
 }

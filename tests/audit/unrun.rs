@@ -1,11 +1,11 @@
 //! What was not run, or not to its end.
 
-use infiniservice::commands::audit::chain;
-use infiniservice::commands::audit::{Audit, WAITING_UNHEARD};
-use infiniservice::commands::authorize::Authorization;
-use infiniservice::commands::outcome::Outcome;
-use infiniservice::commands::request::Refusal;
-use infiniservice::commands::request_log::CUT;
+use infiniservice::internals::commands::audit::chain;
+use infiniservice::internals::commands::audit::{Audit, WAITING_UNHEARD};
+use infiniservice::internals::commands::authorize::Authorization;
+use infiniservice::internals::commands::outcome::Outcome;
+use infiniservice::internals::commands::request::Refusal;
+use infiniservice::internals::commands::request_log::CUT;
 
 use super::{WIDE, lines, permit, place, remove};
 

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::io::Errno;
 
+use infiniservice::internals::record_file::Storage;
 use infiniservice::model::Rng;
-use infiniservice::record_file::Storage;
 
 /// The size that a disk writes atomically.
 const SECTOR: usize = 512;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use infiniservice::commands::process::{Exit, Finished, Program, Runner, Settings};
+use infiniservice::internals::commands::process::{Exit, Finished, Program, Runner, Settings};
 use tokio::sync::RwLock;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;

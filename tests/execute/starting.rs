@@ -3,8 +3,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use infiniservice::commands::argument::Account;
-use infiniservice::commands::process::{Exit, Program, Runner, Settings};
+use infiniservice::internals::commands::argument::Account;
+use infiniservice::internals::commands::process::{Exit, Program, Runner, Settings};
 use tokio_util::sync::CancellationToken;
 
 use super::rig::{alone, beside, is_root, run, runner, settings, shell, within};

@@ -5,20 +5,20 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
-use infiniservice::commands::actions::{ActionOutcome, Afterwards};
-use infiniservice::commands::authorize::{
+use infiniservice::internals::commands::actions::{ActionOutcome, Afterwards};
+use infiniservice::internals::commands::authorize::{
     Authorization, Authorize, AuthorizedMessage, CurrentPolicy,
 };
-use infiniservice::commands::execute::Execute;
-use infiniservice::commands::execute::executor::Executor;
-use infiniservice::commands::execute::running::Running;
-use infiniservice::commands::process::{
+use infiniservice::internals::commands::execute::Execute;
+use infiniservice::internals::commands::execute::executor::Executor;
+use infiniservice::internals::commands::execute::running::Running;
+use infiniservice::internals::commands::process::{
     Exit, OutputStream, Program, ProgramOutput, Runner, Settings,
 };
-use infiniservice::commands::reply::Outbound;
-use infiniservice::commands::request::{RawCommand, Request, RequestKind, Shell};
-use infiniservice::commands::request_log::RequestLog;
-use infiniservice::config::load;
+use infiniservice::internals::commands::reply::Outbound;
+use infiniservice::internals::commands::request::{RawCommand, Request, RequestKind, Shell};
+use infiniservice::internals::commands::request_log::RequestLog;
+use infiniservice::internals::config::load;
 use infiniservice::metrics::latest::Latest;
 use infiniservice::pipeline::Handler;
 use tokio::time::Instant;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use infiniservice::commands::process::{PATH, Program, Runner};
+use infiniservice::internals::commands::process::{PATH, Program, Runner};
 use tokio_util::sync::CancellationToken;
 
 use super::rig::{alone, beside, run, runner, said, shell, within};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use infiniservice::commands::outcome::Outcome;
-use infiniservice::commands::process::{Exit, Program, ProgramOutput, Runner, Settings};
+use infiniservice::internals::commands::outcome::Outcome;
+use infiniservice::internals::commands::process::{Exit, Program, ProgramOutput, Runner, Settings};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 

@@ -1,8 +1,8 @@
 //! Programs of other users, and everything once more for an agent that is not root.
 
-use infiniservice::commands::argument::Account;
-use infiniservice::commands::process::{Exit, Prepared, Program, command_line, script};
-use infiniservice::commands::request::{RawCommand, Script, Shell};
+use infiniservice::internals::commands::argument::Account;
+use infiniservice::internals::commands::process::{Exit, Prepared, Program, command_line, script};
+use infiniservice::internals::commands::request::{RawCommand, Script, Shell};
 use rustix::fs::XattrFlags;
 use tokio::time::Instant;
 

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use infiniservice::commands::outcome::Outcome;
-use infiniservice::commands::reply::Outbound;
-use infiniservice::commands::request::{RAW_COMMAND, Refusal};
+use infiniservice::internals::commands::outcome::Outcome;
+use infiniservice::internals::commands::reply::Outbound;
+use infiniservice::internals::commands::request::{RAW_COMMAND, Refusal};
 use infiniservice::wire::outbound::{
     AgentEvent, Breaker, BreakerState, ErrorReport, Gravity, Severity,
 };

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use infiniservice::commands::secret::Secret;
+use infiniservice::host::Secret;
 use infiniservice::host::Settings;
 use infiniservice::wire::envelope;
 use serde_json::Value;

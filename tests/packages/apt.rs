@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use infiniservice::commands::actions::packages::{self, ChangeKind, Operation, Planned, Root};
-use infiniservice::commands::actions::{applications, updates};
-use infiniservice::commands::argument::Query;
+use infiniservice::internals::commands::actions::packages::{
+    self, ChangeKind, Operation, Planned, Root,
+};
+use infiniservice::internals::commands::actions::{applications, updates};
+use infiniservice::internals::commands::argument::Query;
 use rustix::fs::{FlockOperation, fcntl_lock};
 use tokio::time::timeout;
 

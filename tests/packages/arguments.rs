@@ -1,14 +1,14 @@
 //! What is run is a list of words, each as it was given.
 
-use infiniservice::commands::actions::cleanup::DiskCleanup;
-use infiniservice::commands::actions::packages::{
+use infiniservice::internals::commands::actions::cleanup::DiskCleanup;
+use infiniservice::internals::commands::actions::packages::{
     Manager, Operation, PackageInstall, PackageList, PackageRemove, PackageSearch, PackageUpdate,
     Root, change_in,
 };
-use infiniservice::commands::actions::system::SystemInfo;
-use infiniservice::commands::actions::updates::UpdateSystemSoftware;
-use infiniservice::commands::actions::{Action as _, ActionRequest};
-use infiniservice::commands::argument::{PackageName, Query};
+use infiniservice::internals::commands::actions::system::SystemInfo;
+use infiniservice::internals::commands::actions::updates::UpdateSystemSoftware;
+use infiniservice::internals::commands::actions::{Action as _, ActionRequest};
+use infiniservice::internals::commands::argument::{PackageName, Query};
 use proptest::prelude::*;
 
 use super::write;

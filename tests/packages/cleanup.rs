@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use infiniservice::commands::actions::cleanup::{TARGETS, run_in};
-use infiniservice::commands::actions::packages::Root;
+use infiniservice::internals::commands::actions::cleanup::{TARGETS, run_in};
+use infiniservice::internals::commands::actions::packages::Root;
 
 use super::{can, done, minutes, refused, write};
 

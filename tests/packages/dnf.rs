@@ -4,9 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use infiniservice::commands::actions::packages::{self, ChangeKind, Operation, Planned, Root};
-use infiniservice::commands::actions::{applications, updates};
-use infiniservice::commands::argument::Query;
+use infiniservice::internals::commands::actions::packages::{
+    self, ChangeKind, Operation, Planned, Root,
+};
+use infiniservice::internals::commands::actions::{applications, updates};
+use infiniservice::internals::commands::argument::Query;
 
 use super::{can, done, item, minutes, name, refused, tool, write};
 

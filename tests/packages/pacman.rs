@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use infiniservice::commands::actions::ActionRequest;
-use infiniservice::commands::actions::cleanup::run_in;
-use infiniservice::commands::actions::packages::{
+use infiniservice::internals::commands::actions::ActionRequest;
+use infiniservice::internals::commands::actions::cleanup::run_in;
+use infiniservice::internals::commands::actions::packages::{
     self, Manager, Operation, PackageInstall, PackageUpdate, Root,
 };
-use infiniservice::commands::actions::updates::CheckLinuxUpdates;
-use infiniservice::commands::actions::{applications, updates};
-use infiniservice::commands::argument::Query;
+use infiniservice::internals::commands::actions::updates::CheckLinuxUpdates;
+use infiniservice::internals::commands::actions::{applications, updates};
+use infiniservice::internals::commands::argument::Query;
 use tokio::time::timeout;
 
 use super::{can, done, item, minutes, name, refused, tool, within, write};

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use infiniservice::commands::actions::Action as _;
-use infiniservice::commands::actions::cleanup::run_in;
-use infiniservice::commands::actions::packages::{
+use infiniservice::internals::commands::actions::Action as _;
+use infiniservice::internals::commands::actions::cleanup::run_in;
+use infiniservice::internals::commands::actions::packages::{
     self, ChangeKind, Manager, Operation, Planned, Root,
 };
-use infiniservice::commands::actions::updates::UpdateSystemSoftware;
-use infiniservice::commands::actions::{applications, updates};
-use infiniservice::commands::argument::Query;
+use infiniservice::internals::commands::actions::updates::UpdateSystemSoftware;
+use infiniservice::internals::commands::actions::{applications, updates};
+use infiniservice::internals::commands::argument::Query;
 use tokio::time::timeout;
 
 use super::dnf::{ADVISORY, FAILING, index, rpm, rpm_with};

@@ -1,10 +1,10 @@
 //! Rules are held against what would happen, whatever it is called.
 
-use infiniservice::commands::actions::checks::RunAllHealthChecks;
-use infiniservice::commands::actions::plan::{Argument, Effect, Part, Value};
-use infiniservice::commands::actions::services::{ServiceOperation, ends_the_system};
-use infiniservice::commands::actions::updates::UpdateSystemSoftware;
-use infiniservice::commands::authorize::policy::Decision;
+use infiniservice::internals::commands::actions::checks::RunAllHealthChecks;
+use infiniservice::internals::commands::actions::plan::{Argument, Effect, Part, Value};
+use infiniservice::internals::commands::actions::services::{ServiceOperation, ends_the_system};
+use infiniservice::internals::commands::actions::updates::UpdateSystemSoftware;
+use infiniservice::internals::commands::authorize::policy::Decision;
 
 use super::{action, decided, package, policy, remove, service};
 

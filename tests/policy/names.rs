@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use infiniservice::commands::actions::registry::rules;
-use infiniservice::commands::decode::Decode;
-use infiniservice::commands::request::Request;
-use infiniservice::commands::request::{HostMessage, RAW_COMMAND, SCRIPT};
-use infiniservice::commands::verify::Verified;
+use infiniservice::internals::commands::actions::registry::rules;
+use infiniservice::internals::commands::decode::Decode;
+use infiniservice::internals::commands::request::Request;
+use infiniservice::internals::commands::request::{HostMessage, RAW_COMMAND, SCRIPT};
+use infiniservice::internals::commands::verify::Verified;
 use infiniservice::pipeline::{Output, Transform};
 use tokio::time::Instant;
 

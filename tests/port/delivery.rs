@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use infiniservice::port::{Audience, TrackedFrame, WINDOW_BYTES};
+use infiniservice::internals::port::{Audience, TrackedFrame, WINDOW_BYTES};
 use tokio::time::Instant;
 
 use crate::doubles::port as model;

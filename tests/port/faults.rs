@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::doubles::port::ModelHost;
-use infiniservice::port::{DURABLE_KEPT, PortExit};
+use infiniservice::internals::port::{DURABLE_KEPT, PortExit};
 use proptest::prelude::*;
 
 use super::rig::Rig;

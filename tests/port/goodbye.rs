@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use infiniservice::port::{PortExit, Summary};
+use infiniservice::internals::port::{PortExit, Summary};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use crate::doubles::port::{self as model, ModelHost, ModelPort};
 use bytes::Bytes;
-use infiniservice::commands::notify::control_messages::ControlMessages;
-use infiniservice::model::Frame;
-use infiniservice::pipeline::{StageStats, StatsRegistry};
-use infiniservice::port::{
+use infiniservice::internals::commands::notify::control_messages::ControlMessages;
+use infiniservice::internals::port::{
     AckTracker, Audience, Breaker, ControlLines, Counters, Inbound, Port, Summary, TrackedFrame,
 };
-use infiniservice::spool::SessionIds;
+use infiniservice::internals::spool::SessionIds;
+use infiniservice::model::Frame;
+use infiniservice::pipeline::{StageStats, StatsRegistry};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;

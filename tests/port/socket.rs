@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use infiniservice::port::{Inbound, Port, PortExit, Target};
+use infiniservice::internals::port::{Inbound, Port, PortExit, Target};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;

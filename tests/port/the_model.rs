@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 
-use infiniservice::port::{Opener, Sent};
+use infiniservice::internals::port::{Opener, Sent};
 use proptest::prelude::*;
 
 use crate::doubles::port::script::{Op, play, random};

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use infiniservice::commands::actions::LINE_MAX;
+use infiniservice::internals::commands::actions::LINE_MAX;
+use infiniservice::internals::port::{Audience, TrackedFrame};
+use infiniservice::internals::record_file::File;
+use infiniservice::internals::spool::{DurableMessage, Kind, SIZE_MIN, Settings, Spool, SpoolTask};
 use infiniservice::pipeline::Task;
-use infiniservice::port::{Audience, TrackedFrame};
-use infiniservice::record_file::File;
-use infiniservice::spool::{DurableMessage, Kind, SIZE_MIN, Settings, Spool, SpoolTask};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 

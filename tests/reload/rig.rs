@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use infiniservice::commands::secret::Secret;
+use infiniservice::host::Secret;
 use infiniservice::host::{Host, Listener, Settings, payload, uuid};
 use serde_json::Value;
 use tempfile::TempDir;

@@ -5,24 +5,24 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
-use infiniservice::agent::TelemetryMux;
-use infiniservice::commands::authorize::policy::Policy;
-use infiniservice::commands::authorize::{Authorization, AuthorizedMessage};
-use infiniservice::commands::notify::agent_events::AgentEvents;
-use infiniservice::commands::notify::control_messages::ControlMessages;
-use infiniservice::commands::notify::session_start::SessionStarts;
-use infiniservice::commands::receive::inbound::SharedInbound;
-use infiniservice::commands::reply::Outbound;
-use infiniservice::commands::request::HostMessage;
-use infiniservice::commands::request_log::{Owner, RequestLog};
-use infiniservice::config;
+use infiniservice::internals::agent::TelemetryMux;
+use infiniservice::internals::commands::authorize::policy::Policy;
+use infiniservice::internals::commands::authorize::{Authorization, AuthorizedMessage};
+use infiniservice::internals::commands::notify::agent_events::AgentEvents;
+use infiniservice::internals::commands::notify::control_messages::ControlMessages;
+use infiniservice::internals::commands::notify::session_start::SessionStarts;
+use infiniservice::internals::commands::receive::inbound::SharedInbound;
+use infiniservice::internals::commands::reply::Outbound;
+use infiniservice::internals::commands::request::HostMessage;
+use infiniservice::internals::commands::request_log::{Owner, RequestLog};
+use infiniservice::internals::config;
+use infiniservice::internals::port::{Counters, Port};
+use infiniservice::internals::spool::{Settings, Spool, SpoolStatus, SpoolTask};
 use infiniservice::model::SystemMetrics;
 use infiniservice::pipeline::{
     ConcurrencyLimit, MemoryBudget, Outcome, Output, Source, StageError, StatsRegistry, Task,
     Transform,
 };
-use infiniservice::port::{Counters, Port};
-use infiniservice::spool::{Settings, Spool, SpoolStatus, SpoolTask};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};

@@ -4,7 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
-use infiniservice::record_file::Storage;
+use infiniservice::internals::record_file::Storage;
 
 use super::doubles::faulty_disk::FaultyDisk;
 use tokio::time::Instant;

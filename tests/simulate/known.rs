@@ -32,7 +32,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use infiniservice::port::{WINDOW_BYTES, WRITE_BYTES_MAX};
+use infiniservice::internals::port::{WINDOW_BYTES, WRITE_BYTES_MAX};
 use tokio::time::Instant;
 
 use self::accounts::{Outbound, Written, is_told};

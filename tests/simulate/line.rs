@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use super::doubles::port::{self as model, ModelHost, ModelPort};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use infiniservice::port::{Device, NotOpen, Opener, Received, Sent};
+use infiniservice::internals::port::{Device, NotOpen, Opener, Received, Sent};
 use tokio::sync::Notify;
 
 use super::known::Shared;

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use infiniservice::commands::actions::{ActionOutcome, Afterwards};
-use infiniservice::commands::execute::executor::Executor;
-use infiniservice::commands::outcome::Outcome;
-use infiniservice::commands::process::ProgramOutput;
-use infiniservice::commands::request::RequestKind;
+use infiniservice::internals::commands::actions::{ActionOutcome, Afterwards};
+use infiniservice::internals::commands::execute::executor::Executor;
+use infiniservice::internals::commands::outcome::Outcome;
+use infiniservice::internals::commands::process::ProgramOutput;
+use infiniservice::internals::commands::request::RequestKind;
 use serde_json::json;
 use tokio::time::{Instant, sleep, sleep_until};
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use infiniservice::spool::{Kind, NAMES, State, open};
+use infiniservice::internals::spool::{Kind, NAMES, State, open};
 use rustix::fs::{Access, access};
 use tempfile::TempDir;
 

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use infiniservice::record_file::File;
-use infiniservice::spool::{Kind, NAMES, Spool, State, open};
+use infiniservice::internals::record_file::File;
+use infiniservice::internals::spool::{Kind, NAMES, Spool, State, open};
 use tempfile::TempDir;
 
 use super::rig::{message, settings, text};
@@ -242,7 +242,7 @@ fn what_the_kernel_has_survives_the_process() {
         spool.flush(now_ms());
     }
     let waiting = spool.waiting().len();
-    let found = infiniservice::spool::scan(
+    let found = infiniservice::internals::spool::scan(
         &mut File::open_read_only(NAMES, &state).unwrap().unwrap(),
         u64::MAX,
     );

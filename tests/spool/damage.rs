@@ -1,7 +1,7 @@
 //! Files that are anything: of another machine, damaged, forged, or no spool at all.
 
 use crate::doubles::faulty_disk::{Faults, FaultyDisk};
-use infiniservice::spool::{ITEMS_MAX, Kind, Opened, Settings, Spool, State, scan};
+use infiniservice::internals::spool::{ITEMS_MAX, Kind, Opened, Settings, Spool, State, scan};
 use proptest::prelude::*;
 
 use super::rig::{NOW, all, message, small, text, texts};

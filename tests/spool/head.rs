@@ -4,7 +4,7 @@
 use crate::doubles::faulty_disk::{Faults, FaultyDisk};
 use std::fs;
 
-use infiniservice::spool::{Kind, NAMES, SIZE_MIN, Settings, Spool, State, open, scan};
+use infiniservice::internals::spool::{Kind, NAMES, SIZE_MIN, Settings, Spool, State, open, scan};
 use tempfile::TempDir;
 
 use super::rig::{NOW, message, settings, small, text, texts};

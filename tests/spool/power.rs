@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::doubles::faulty_disk::{Faults, FaultyDisk};
+use infiniservice::internals::spool::{Kind, Spool, State};
 use infiniservice::model::Rng;
-use infiniservice::spool::{Kind, Spool, State};
 
 use super::rig::{NOW, all, message, small, text, texts};
 

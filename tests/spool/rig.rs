@@ -2,9 +2,9 @@
 
 use crate::doubles::faulty_disk::FaultyDisk;
 use bytes::Bytes;
+use infiniservice::internals::port::TrackedFrame;
+use infiniservice::internals::spool::{DurableMessage, Kind, SIZE_MIN, Settings, Spool};
 use infiniservice::model::Frame;
-use infiniservice::port::TrackedFrame;
-use infiniservice::spool::{DurableMessage, Kind, SIZE_MIN, Settings, Spool};
 use tokio::time::Instant;
 
 /// 2026-01-01, in milliseconds.

@@ -1,7 +1,7 @@
 //! Full and failing disks, and a full spool: what is evicted, and what never is.
 
 use crate::doubles::faulty_disk::{Faults, FaultyDisk};
-use infiniservice::spool::{Kind, MEMORY_MAX, SIZE_MIN, Spool, State, scan};
+use infiniservice::internals::spool::{Kind, MEMORY_MAX, SIZE_MIN, Spool, State, scan};
 
 use super::rig::{NOW, all, message, settings, small, text, texts};
 

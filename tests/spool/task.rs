@@ -4,15 +4,15 @@ use crate::doubles::faulty_disk::{Faults, FaultyDisk};
 use std::sync::Arc;
 use std::time::Duration;
 
-use infiniservice::model::{Frame, Unacknowledged};
-use infiniservice::pipeline::StageCounts;
-use infiniservice::pipeline::{ExitStatus, Restart, Sink, StageStats, StatsRegistry, Task, run};
-use infiniservice::port::TrackedFrame;
-use infiniservice::record_file::Storage;
-use infiniservice::spool::{
+use infiniservice::internals::port::TrackedFrame;
+use infiniservice::internals::record_file::Storage;
+use infiniservice::internals::spool::{
     DurableMessage, DurableSink, Kind, Machine, SIZE_MIN, Settings, Spool, SpoolStatus, SpoolTask,
     State, open,
 };
+use infiniservice::model::{Frame, Unacknowledged};
+use infiniservice::pipeline::StageCounts;
+use infiniservice::pipeline::{ExitStatus, Restart, Sink, StageStats, StatsRegistry, Task, run};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};

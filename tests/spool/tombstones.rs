@@ -3,7 +3,7 @@
 use crate::doubles::faulty_disk::{Faults, FaultyDisk};
 use std::time::SystemTime;
 
-use infiniservice::spool::{
+use infiniservice::internals::spool::{
     ITEMS_MAX, Kind, SIZE, SIZE_MIN, Settings, Spool, State, TOMBSTONE_MAX, scan,
 };
 use tokio::time::Instant;

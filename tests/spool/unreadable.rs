@@ -1,7 +1,7 @@
 //! A disk that cannot be read: that is no corruption.
 
 use crate::doubles::faulty_disk::{Faults, FaultyDisk};
-use infiniservice::spool::{Kind, SIZE_MIN, Spool, State, scan};
+use infiniservice::internals::spool::{Kind, SIZE_MIN, Spool, State, scan};
 use tokio::time::Instant;
 
 use super::rig::{NOW, message, settings, text};

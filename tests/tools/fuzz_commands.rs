@@ -16,13 +16,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use infiniservice::commands::decode::Decode;
-use infiniservice::commands::receive::line_framer::Frame;
-use infiniservice::commands::request::HostMessage;
-use infiniservice::commands::secret::Secret;
-use infiniservice::commands::verify::Verify;
+use infiniservice::host::Secret;
+use infiniservice::internals::commands::decode::Decode;
+use infiniservice::internals::commands::receive::line_framer::Frame;
+use infiniservice::internals::commands::request::HostMessage;
+use infiniservice::internals::commands::verify::Verify;
+use infiniservice::internals::port::Inbound;
 use infiniservice::pipeline::{EventCount, Output, Transform};
-use infiniservice::port::Inbound;
 use infiniservice::wire::envelope::seal;
 use tokio::time::Instant;
 

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures::StreamExt;
-use infiniservice::machine_events::MachineEvents;
+use infiniservice::internals::machine_events::MachineEvents;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {

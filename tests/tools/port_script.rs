@@ -9,7 +9,7 @@ use std::time::Duration;
 #[path = "../doubles/mod.rs"]
 mod doubles;
 
-use infiniservice::port::Target;
+use infiniservice::internals::port::Target;
 
 use doubles::port::script::{GuestEnd, Op};
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use infiniservice::config::load_file;
+use infiniservice::internals::config::load_file;
 
 use super::rig::{all, env, errors, folder};
 

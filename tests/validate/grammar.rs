@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use infiniservice::config::{
+use infiniservice::internals::config::{
     Batch, ChangesOptions, Collect, Count, Delivery, Destination, Enrich, FileOptions,
     IdentityOptions, Period, PipelineFile, ProcessesOptions, RatesOptions, Read, SelectOptions,
     Serialize, Size, TagsOptions, Target, TopOptions, Write,

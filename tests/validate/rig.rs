@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use infiniservice::config::{ConfigError, Loaded, load};
+use infiniservice::internals::config::{ConfigError, Loaded, load};
 use tempfile::TempDir;
 
 /// What no error may ever show, dressed up to be mistaken for a part of serde's messages.

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use infiniservice::cli::validate::{How, report};
-use infiniservice::config::{AgentSettings, BUILT_IN, Commands, Enforce, load, load_file};
+use infiniservice::internals::cli::validate::{How, report};
+use infiniservice::internals::config::{
+    AgentSettings, BUILT_IN, Commands, Enforce, load, load_file,
+};
 
 use super::rig::{all, env, folder};
 

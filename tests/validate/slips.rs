@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use infiniservice::config::{BUILT_IN, ConfigError};
+use infiniservice::internals::config::{BUILT_IN, ConfigError};
 use proptest::prelude::*;
 
 use super::grammar::EVERYTHING;

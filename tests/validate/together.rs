@@ -4,9 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::ExitCode;
 
-use infiniservice::cli::EXIT_CONFIG;
-use infiniservice::cli::validate::{How, report};
-use infiniservice::config::load;
+use infiniservice::internals::cli::EXIT_CONFIG;
+use infiniservice::internals::cli::validate::{How, report};
+use infiniservice::internals::config::load;
 
 use super::rig::{all, around, env, folder};
 
@@ -127,7 +127,7 @@ fn each_error_of_a_kind_is_reported_up_to_the_limit() {
     ]);
     let told = |name: &str| -> Vec<String> {
         let errors = all(&folder.path().join(name)).unwrap_err();
-        let line = |error: &infiniservice::config::ConfigError| {
+        let line = |error: &infiniservice::internals::config::ConfigError| {
             format!("{}: {}", error.place.as_ref().unwrap().line, error.message)
         };
         errors.iter().map(line).collect()

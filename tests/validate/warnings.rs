@@ -3,9 +3,9 @@
 use std::fs;
 use std::process::ExitCode;
 
-use infiniservice::cli::EXIT_CONFIG;
-use infiniservice::cli::validate::{How, report};
-use infiniservice::config::BUILT_IN;
+use infiniservice::internals::cli::EXIT_CONFIG;
+use infiniservice::internals::cli::validate::{How, report};
+use infiniservice::internals::config::BUILT_IN;
 use serde_json::Value;
 
 use super::rig::{all, env, folder};

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::doubles::port::script::Op;
-use infiniservice::commands::request_log::{CUT, CUT_SCRIPT};
 use infiniservice::host::{Script, Shell, payload};
+use infiniservice::internals::commands::request_log::{CUT, CUT_SCRIPT};
 use infiniservice::model::Rng;
 use serde_json::Value;
 

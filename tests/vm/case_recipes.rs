@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use infiniservice::values::hex;
+use data_encoding::HEXLOWER;
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -41,7 +41,7 @@ fn cloud_init_under_systemd_installs_the_agent_and_shows_its_secret_to_nobody() 
     let turn = lab::turn();
     let disk = turn.lab.systemd_disk();
     let deb = deb(&turn.lab.agent);
-    let sum = hex(&Sha256::digest(&deb));
+    let sum = HEXLOWER.encode(&Sha256::digest(&deb));
     let service = TcpListener::bind(("127.0.0.1", 0)).expect("a port is free");
     let port = service.local_addr().expect("it is bound").port();
     let user_data = filled(

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
-use infiniservice::commands::secret::Secret;
+use infiniservice::host::Secret;
 use infiniservice::host::{
     Host, HostError, Kind, Message, RawCommand, Response, Settings, Shell, action,
 };

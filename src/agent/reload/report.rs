@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// The result of a reload. With errors, nothing has changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Report {
+pub(crate) struct Report {
     /// Flows that were not there before.
     pub added: Vec<String>,
     /// Flows whose files have changed.
@@ -24,12 +24,12 @@ pub struct Report {
 
 impl Report {
     /// Nothing was taken, because of this.
-    pub fn invalid(wrong: Vec<String>) -> Self {
+    pub(crate) fn invalid(wrong: Vec<String>) -> Self {
         Self { wrong, ..Self::default() }
     }
 
     /// Whether all is as it was.
-    pub fn changes_nothing(&self) -> bool {
+    pub(crate) fn changes_nothing(&self) -> bool {
         let Self { added, changed, removed, applied, restart, .. } = self;
         [added, changed, removed, applied, restart].into_iter().all(Vec::is_empty)
     }
@@ -65,7 +65,7 @@ impl Report {
     }
 
     /// A line for each kind of change, for a person.
-    pub fn lines(&self) -> String {
+    pub(crate) fn lines(&self) -> String {
         let kinds = [
             ("added", &self.added),
             ("changed", &self.changed),

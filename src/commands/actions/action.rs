@@ -69,7 +69,7 @@ pub trait Action: Debug + PartialEq + Send + Sync + Sized + 'static {
         future::ready(Ok(Vec::new())).boxed()
     }
 
-    /// Does it, by the deadline of `cx`. Its answer may be of any length: [`perform`](super::perform) shortens it.
+    /// Does it, by the deadline of `cx`. Its answer may be of any length: `perform` shortens it.
     fn run(&self, cx: &Context) -> impl Future<Output = ActionOutcome> + Send;
 }
 
@@ -289,7 +289,7 @@ impl Requested for Declined {
 type Decode = fn(&'static str, Arguments<'_>) -> Result<Arc<dyn Requested>, Unfit>;
 
 /// An [`Action`] in the [registry](super::registry): all that is needed of it before it is asked for.
-pub struct Entry {
+pub(crate) struct Entry {
     /// Its names.
     pub names: &'static [Name],
     /// The arguments that a rule can look at.
@@ -299,7 +299,7 @@ pub struct Entry {
 
 impl Entry {
     /// The entry of `A`.
-    pub const fn of<A: Action>() -> Self {
+    pub(crate) const fn of<A: Action>() -> Self {
         Self { names: A::NAMES, rules: A::RULES, decode: decode::<A> }
     }
 

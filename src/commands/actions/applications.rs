@@ -81,12 +81,12 @@ impl Action for GetInstalledApplicationsWMI {
 /// architecture, source, repository, asked_for}`. One that is there for several architectures may be named with one
 /// (`:i386`, `.i686`); else the first is reported.
 #[derive(Debug, Clone, PartialEq)]
-pub struct GetApplicationDetails(pub PackageName);
+pub(crate) struct GetApplicationDetails(pub PackageName);
 
 /// The name of an application.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub struct ApplicationArguments {
+pub(crate) struct ApplicationArguments {
     app_id: Option<String>,
     app_name: Option<String>,
     package: Option<String>,
@@ -153,7 +153,7 @@ impl Action for CheckApplicationUpdates {
 }
 
 /// [`GetApplicationDetails`] in a tree.
-pub async fn details_in(place: &Root, cx: &Context, name: &PackageName) -> Outcome {
+pub(crate) async fn details_in(place: &Root, cx: &Context, name: &PackageName) -> Outcome {
     let mut packages = match packages::installed(place, cx).await {
         Ok(packages) => packages,
         Err(why) => return Outcome::failed(why),

@@ -18,7 +18,7 @@ use super::{ActionOutcome, Context};
 use crate::commands::argument::{ArgumentError, plain_name};
 use crate::commands::outcome::Outcome;
 
-pub use sweep::{Rules, Swept, open_files, sweep};
+pub(crate) use sweep::{Rules, Swept, open_files, sweep};
 
 /// What can be cleaned, by the names the host uses.
 pub const TARGETS: [&str; 4] = ["temp_files", "system_cache", "browser_cache", "recycle_bin"];

@@ -4,30 +4,30 @@
 //! (that is the [`Runner`]'s), blocks no async worker, and ends at the request's deadline.
 
 pub(crate) mod action;
-pub mod plan;
+pub(crate) mod plan;
 pub(crate) mod page;
-pub mod root;
-pub mod registry;
+pub(crate) mod root;
+pub(crate) mod registry;
 #[cfg(test)]
 mod manual;
 
 pub(crate) mod agent;
-pub mod applications;
-pub mod checks;
-pub mod cleanup;
+pub(crate) mod applications;
+pub(crate) mod checks;
+pub(crate) mod cleanup;
 pub(crate) mod domain;
 pub(crate) mod golden;
 pub(crate) mod not_built;
-pub mod packages;
-pub mod power;
-pub mod processes;
-pub mod resources;
+pub(crate) mod packages;
+pub(crate) mod power;
+pub(crate) mod processes;
+pub(crate) mod resources;
 pub(crate) mod security_modules;
-pub mod services;
-pub mod system;
-pub mod unsupported;
-pub mod updates;
-pub mod users;
+pub(crate) mod services;
+pub(crate) mod system;
+pub(crate) mod unsupported;
+pub(crate) mod updates;
+pub(crate) mod users;
 
 mod error;
 mod truncate;
@@ -40,8 +40,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
 
-pub use action::{Action, ActionRequest, Refused, Unfit};
-pub use error::{ActionError, KillError};
+pub use action::{Action, ActionRequest};
+pub(crate) use error::{ActionError, KillError};
 pub use truncate::LINE_MAX;
 
 use crate::commands::outcome::Outcome;
@@ -77,12 +77,12 @@ pub struct ActionOutcome {
 /// What follows an answer: the sender flushes it, waits a few seconds, and does this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Afterwards {
-    /// Restarts the machine: [`power::reboot`].
+    /// Restarts the machine: `power::reboot`.
     Reboot {
         /// Without asking programs to end.
         force: bool,
     },
-    /// Switches the machine off: [`power::off`].
+    /// Switches the machine off: `power::off`.
     PowerOff,
 }
 
@@ -95,7 +95,7 @@ impl From<Outcome> for ActionOutcome {
 /// Does one action. Never panics on what the machine says, and fills in how long it took.
 ///
 /// Its answer is short enough for the host: [`LINE_MAX`]. It ends by the deadline, or as soon after it as a program that the deadline ended can be told of.
-pub async fn perform(action: &ActionRequest, cx: &Context) -> ActionOutcome {
+pub(crate) async fn perform(action: &ActionRequest, cx: &Context) -> ActionOutcome {
     let started = Instant::now();
     let mut done = action.run(cx).await;
     truncate::shorten(&mut done.outcome);

@@ -21,7 +21,7 @@ use crate::commands::systemd;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Restarts the machine, seconds after the answer: success where a program is there that can do it. Restarts nothing
-/// by itself: that is [`reboot`], once the answer has been flushed.
+/// by itself: that is `reboot`, once the answer has been flushed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RebootSystem {
     /// Without asking programs to end.
@@ -87,7 +87,7 @@ impl Action for RebootSystem {
 ///
 /// # Errors
 /// What each way answered, where none worked.
-pub async fn off(runner: &Runner) -> Result<(), ActionError> {
+pub(crate) async fn off(runner: &Runner) -> Result<(), ActionError> {
     let mut ways: Vec<&[&str]> = vec![&["shutdown", "-P", "now"], &["poweroff"]];
     if systemd::is_running() {
         ways.insert(0, &["systemctl", "--no-ask-password", "--no-wall", "-i", "poweroff"]);
@@ -100,7 +100,7 @@ pub async fn off(runner: &Runner) -> Result<(), ActionError> {
 ///
 /// # Errors
 /// What each way answered, where none worked.
-pub async fn reboot(force: bool, runner: &Runner) -> Result<(), ActionError> {
+pub(crate) async fn reboot(force: bool, runner: &Runner) -> Result<(), ActionError> {
     let systemd = systemd::is_running();
     tried("restart the machine", ways(force, systemd), |program| runner.run(program).boxed()).await
 }

@@ -11,7 +11,7 @@ use crate::commands::argument::{ArgumentError, shown};
 use crate::wire::inbound::Arguments;
 
 /// Every action, in the order of `docs/actions.md`.
-pub static ACTIONS: &[Entry] = &[
+pub(crate) static ACTIONS: &[Entry] = &[
     Entry::of::<system::SystemInfo>(),
     Entry::of::<system::OsInfo>(),
     Entry::of::<users::UserList>(),
@@ -58,7 +58,7 @@ const OTHERS: [(&str, &[Argument]); 2] = [
 ];
 
 /// Every name of every action.
-pub fn names() -> impl Iterator<Item = (&'static Entry, &'static Name)> {
+pub(crate) fn names() -> impl Iterator<Item = (&'static Entry, &'static Name)> {
     ACTIONS.iter().flat_map(|entry| entry.names.iter().map(move |name| (entry, name)))
 }
 
@@ -70,7 +70,7 @@ pub fn rules() -> impl Iterator<Item = (&'static str, &'static [Argument])> {
 
 /// The arguments that a rule can look at, of the actions that `matches`; `None` where there is no such
 /// action.
-pub fn arguments_of(matches: impl Fn(&str) -> bool) -> Option<Vec<Argument>> {
+pub(crate) fn arguments_of(matches: impl Fn(&str) -> bool) -> Option<Vec<Argument>> {
     let mut known = rules().filter(|(name, _)| matches(name)).peekable();
     known.peek()?;
     let mut arguments: Vec<Argument> =

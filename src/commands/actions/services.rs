@@ -289,7 +289,7 @@ fn follows(
 }
 
 /// The restart of the machine that an operation on this unit causes, if it does.
-pub fn restarts(unit: &str, operation: ServiceOperation) -> Option<Effect<'static>> {
+pub(crate) fn restarts(unit: &str, operation: ServiceOperation) -> Option<Effect<'static>> {
     let begins = matches!(operation, ServiceOperation::Start | ServiceOperation::Restart);
     (begins && ends_the_system(unit)).then(|| Effect::restart(Part::Disguised))
 }

@@ -27,7 +27,7 @@ const PAST_MAX: usize = 2_000;
 
 /// How many updates are pending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pending {
+pub(crate) struct Pending {
     /// In all.
     pub total: usize,
     /// Of them, those that their source calls security updates; `None` where it does not tell.
@@ -163,7 +163,7 @@ const LOOKS: &str = "and looks whether the machine waits for a restart: on Debia
 ///
 /// # Errors
 /// The sentence of an answer.
-pub async fn pending(cx: &Context) -> Result<Pending, PackageError> {
+pub(crate) async fn pending(cx: &Context) -> Result<Pending, PackageError> {
     let place = Root::machine();
     let tells = place.driver()?.tells_security();
     let upgrades = packages::upgrades(&place, cx, false).await?;
@@ -240,7 +240,7 @@ pub async fn history_in(place: &Root, cx: &Context) -> Outcome {
 
 /// Whether the machine must be restarted, and since when, where something tells: Debian's mark
 /// (`/run/reboot-required`), or what the package manager has for it.
-pub async fn reboot_required(place: &Root, cx: &Context) -> (Option<bool>, Option<String>) {
+pub(crate) async fn reboot_required(place: &Root, cx: &Context) -> (Option<bool>, Option<String>) {
     if let Ok(mark) = tokio::fs::metadata(place.path("run/reboot-required")).await {
         let since = mark.modified().ok().map(|at| Iso8601::new(at).as_str().to_owned());
         return (Some(true), since);

@@ -18,7 +18,7 @@ use crate::values::hex;
 /// More than a line of an audit can have.
 const LINE_MAX: u64 = 1 << 20;
 /// Breaks that are reported.
-pub const BREAKS_MAX: usize = 100;
+pub(crate) const BREAKS_MAX: usize = 100;
 
 /// What a line is known by.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

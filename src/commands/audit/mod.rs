@@ -16,7 +16,7 @@
 //! how much. What is left goes through [`redact`](crate::redact).
 
 mod error;
-pub mod chain;
+pub(crate) mod chain;
 mod line;
 
 use std::collections::VecDeque;
@@ -44,7 +44,7 @@ use crate::sync::IgnorePoison;
 /// How long a request waits for its line before it is refused, where the audit is required.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The most lines that may wait to be written; the next one counts as not written.
-pub const WAITING: usize = 256;
+pub(crate) const WAITING: usize = 256;
 /// The most beside which a line waits that nobody waits for, so that a flood of refusals leaves room for what is to run.
 pub const WAITING_UNHEARD: usize = WAITING / 2;
 /// The most lines that are kept while the file cannot be written; of more the latest are, and the file says how many are

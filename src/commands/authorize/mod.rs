@@ -5,7 +5,7 @@
 //! and its [side effects](crate::commands::actions::Action::side_effects) on this machine just before it runs.
 
 pub(crate) mod effects;
-pub mod policy;
+pub(crate) mod policy;
 pub(crate) mod rule;
 pub(crate) mod dry_run;
 

@@ -8,7 +8,7 @@ use crate::commands::argument::ArgumentError;
 /// Why a command line or a script is refused: a sentence for the reply. It has no value of a variable.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
-pub enum DecodeError {
+pub(crate) enum DecodeError {
     /// The account is wrong.
     #[error(transparent)]
     Account(#[from] ArgumentError),

@@ -1,7 +1,7 @@
 //! Decoding: verified messages become typed, checked requests. All arguments are checked here, so that later stages and
 //! actions can rely on them.
 
-pub mod ack_filter;
+pub(crate) mod ack_filter;
 
 mod check;
 mod error;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::Number;
 use tokio::time::Instant;
 
-pub use error::DecodeError;
+pub(crate) use error::DecodeError;
 
 use crate::commands::actions::registry;
 use crate::commands::argument::shown;
@@ -38,15 +38,15 @@ const VARIABLE_NAME_MAX: usize = 256;
 const DIRECTORY_MAX: usize = 4_095;
 
 /// The shortest timeout of a request. The host writes whole seconds, so its 0 means that less than one is left.
-pub const TIMEOUT_MIN: Duration = Duration::from_millis(500);
+pub(crate) const TIMEOUT_MIN: Duration = Duration::from_millis(500);
 /// The longest timeout. The policy has the real ceiling; this bound keeps the arithmetic from overflowing.
-pub const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// The timeout of a command that has none: the host's default.
-pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+pub(crate) const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// The timeout of a script that has none: the host's default.
-pub const SCRIPT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(600);
+pub(crate) const SCRIPT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(600);
 /// The error when the memory budget is exhausted.
-pub const NO_MEMORY: &str =
+pub(crate) const NO_MEMORY: &str =
     "too much waits already, and there is no memory for it; ask again when some of it is answered";
 
 /// The approximate memory of a refusal, in bytes.
@@ -66,9 +66,9 @@ const REFUSAL_BYTES: usize = 384;
 /// Pending scripts do not expire: the host has marked them as running and waits for each.
 ///
 /// ```
-/// use infiniservice::commands::decode::Decode;
-/// use infiniservice::commands::request::HostMessage;
-/// use infiniservice::commands::verify::Verified;
+/// use infiniservice::internals::commands::decode::Decode;
+/// use infiniservice::internals::commands::request::HostMessage;
+/// use infiniservice::internals::commands::verify::Verified;
 /// use infiniservice::pipeline::{Output, Transform};
 /// use std::time::Duration;
 /// use tokio::time::Instant;

@@ -1,6 +1,7 @@
 //! Decoding, by behaviour; every shape in exact bytes is in `tests/golden`.
 
 use super::*;
+use crate::commands::actions::action::Refused;
 use crate::commands::actions::applications::GetApplicationDetails;
 use crate::commands::actions::checks::RunHealthCheck;
 use crate::commands::actions::checks::disk::CheckDiskSpace;
@@ -12,7 +13,7 @@ use crate::commands::actions::processes::{ProcessKill, ProcessTop};
 use crate::commands::actions::services::{ServiceControl, ServiceOperation};
 use crate::commands::actions::unsupported::OtherSystem;
 use crate::commands::actions::updates::UpdateSystemSoftware;
-use crate::commands::actions::{Action, ActionRequest, Refused};
+use crate::commands::actions::{Action, ActionRequest};
 use crate::commands::request::Shell;
 use serde_json::{Value, json};
 

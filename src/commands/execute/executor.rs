@@ -37,7 +37,7 @@ pub trait Executor: Send + Sync + 'static {
 }
 
 /// Runs actions and programs on this machine: in units of their own, or in this process.
-pub struct LocalExecutor {
+pub(crate) struct LocalExecutor {
     /// Runs them in this process.
     pub machine: Machine,
     /// The policy for the side effects of actions.

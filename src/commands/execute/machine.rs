@@ -17,7 +17,7 @@ use crate::metrics::collect::CommandLine;
 use crate::metrics::latest::Latest;
 
 /// Runs requests in this process.
-pub struct Machine {
+pub(crate) struct Machine {
     /// Starts programs.
     pub runner: Runner,
     /// The latest readings of the metrics flow.

@@ -3,10 +3,10 @@
 //! Start and end of a request go to the request log and the audit here, because only this stage sees both. Scripts, which
 //! run one after the other, are in `scripts`.
 
-pub mod executor;
-pub mod machine;
-pub mod running;
-pub mod unit;
+pub(crate) mod executor;
+pub(crate) mod machine;
+pub(crate) mod running;
+pub(crate) mod unit;
 
 mod scripts;
 

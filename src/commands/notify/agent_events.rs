@@ -9,7 +9,7 @@ use crate::pipeline::{StageStats, StatsRegistry};
 use crate::wire::outbound::{AgentEvent, Severity};
 
 /// Events that wait for the flow to the host; more are dropped and counted.
-pub const EVENTS_WAITING: usize = 32;
+pub(crate) const EVENTS_WAITING: usize = 32;
 
 /// A sender. Cheap to clone; never waits.
 #[derive(Debug, Clone)]
@@ -26,7 +26,7 @@ pub struct EventReceiver {
 }
 
 /// The right to receive, until it is dropped.
-pub type EventLease = OwnedMutexGuard<Receiver<AgentEvent>>;
+pub(crate) type EventLease = OwnedMutexGuard<Receiver<AgentEvent>>;
 
 impl AgentEvents {
     /// A channel, with its counters in the node `news`.

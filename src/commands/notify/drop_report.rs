@@ -12,7 +12,7 @@ use crate::wire::outbound::{AgentEvent, Severity};
 /// How often the counters are read.
 pub const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// The shortest interval between two events to the same host.
-pub const TELL_EVERY: Duration = Duration::from_secs(60);
+pub(crate) const TELL_EVERY: Duration = Duration::from_secs(60);
 /// Node and reason pairs in one event; its sum includes the rest.
 const KINDS_MAX: usize = 32;
 

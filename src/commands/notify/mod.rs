@@ -2,9 +2,9 @@
 //! a spool changes, and when the port drains at the end. They share the encoding and the sink of replies, so they stand
 //! beside the command flow.
 
-pub mod session_start;
-pub mod control_messages;
-pub mod agent_events;
-pub mod drop_report;
+pub(crate) mod session_start;
+pub(crate) mod control_messages;
+pub(crate) mod agent_events;
+pub(crate) mod drop_report;
 pub(crate) mod spool_status;
-pub mod drain_acks;
+pub(crate) mod drain_acks;

@@ -160,7 +160,7 @@ fn become_program(entry: &Entry) -> Result<Infallible, ProcessError> {
 /// A handler is what sets one back: ignored signals stay so over `exec`, and handled ones do not (`execve(2)`). Left
 /// out are SIGPIPE, which Rust ignores and sets back for a program that it starts; KILL and STOP, which cannot be
 /// handled; ILL, FPE and SEGV, of which no handler is safe; and 32 and 33, which the C library keeps for itself.
-pub fn ignored_signals() -> impl Iterator<Item = SignalKind> {
+pub(crate) fn ignored_signals() -> impl Iterator<Item = SignalKind> {
     use rustix::process::Signal;
     const OMITTED: [Signal; 6] =
         [Signal::PIPE, Signal::KILL, Signal::STOP, Signal::ILL, Signal::FPE, Signal::SEGV];

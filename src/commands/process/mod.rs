@@ -17,7 +17,7 @@
 
 mod user;
 mod capture;
-pub mod exec_helper;
+pub(crate) mod exec_helper;
 mod cgroup;
 mod error;
 mod leftovers;
@@ -38,16 +38,16 @@ use tokio::time::Instant;
 use crate::commands::argument::Account;
 
 pub use capture::{OutputStream, ProgramOutput};
-pub use error::ProcessError;
-pub use leftovers::RunWarnings;
-pub use resolve::{PATH, find, installed};
+pub(crate) use error::ProcessError;
+pub use resolve::PATH;
 pub(super) use resolve::{directory, environment};
+pub(crate) use resolve::{find, installed};
 pub use runner::{Runner, Settings};
 pub use shell::{Prepared, RawCommand, Script, Shell, command_line, script};
 pub(super) use user::variables;
 
 /// Exit code after a timeout, as `timeout(1)` has it.
-pub const EXIT_TIMEOUT: i32 = 124;
+pub(crate) const EXIT_TIMEOUT: i32 = 124;
 
 /// What an [`Exit`] by signal has as exit code, as shells have it: this and the signal's number.
 const SIGNALLED: i32 = 128;

@@ -17,7 +17,7 @@ pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 ///
 /// # Errors
 /// It is not there, or nothing that can be run.
-pub fn find(program: &Path) -> Result<PathBuf, ProcessError> {
+pub(crate) fn find(program: &Path) -> Result<PathBuf, ProcessError> {
     if program.is_absolute() {
         return match usable(program) {
             true => Ok(program.to_owned()),
@@ -34,7 +34,7 @@ pub fn find(program: &Path) -> Result<PathBuf, ProcessError> {
 }
 
 /// Whether a program of this name is installed. Reads directories: not for an async worker.
-pub fn installed(name: &str) -> bool {
+pub(crate) fn installed(name: &str) -> bool {
     find(Path::new(name)).is_ok()
 }
 

@@ -29,7 +29,7 @@ use crate::files::accounts::Identity;
 /// How programs are run.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The agent's own binary, which is started first and becomes the program ([`exec_helper`]). Only with
+    /// The agent's own binary, which is started first and becomes the program (`exec_helper`). Only with
     /// it is all of [`Runner`]'s promise kept.
     pub trampoline: Option<PathBuf>,
     /// Whether to give each program a control group of its own, where that can be done.
@@ -82,7 +82,7 @@ impl Settings {
 ///   program has started ends: SIGTERM (or SIGINT, [`Program::interrupt`]), and SIGKILL a quarter of a second
 ///   later.
 /// - The answer comes when the program itself has ended. What it leaves behind, a daemon too, is then
-///   ended, and [`RunWarnings`] say so; one that holds the output gets 200 ms to finish. What shall stay is started
+///   ended, and `RunWarnings` say so; one that holds the output gets 200 ms to finish. What shall stay is started
 ///   as a service (`systemctl`, `systemd-run`), whose parent is not the program, or by a program that may
 ///   leave it ([`Program::detach`]).
 /// - Output is always drained, and at most [`Settings::output_bytes`] of each stream is kept.

@@ -19,9 +19,9 @@ pub struct Line(pub Bytes);
 /// `long`. A partial line has no newline, so no counter has it: the log reports it when it is dropped.
 ///
 /// ```
-/// use infiniservice::commands::receive::line_framer::Frame;
+/// use infiniservice::internals::commands::receive::line_framer::Frame;
 /// use infiniservice::pipeline::{Output, Transform, EventCount};
-/// use infiniservice::port::Inbound;
+/// use infiniservice::internals::port::Inbound;
 /// use tokio::time::Instant;
 ///
 /// let chunk = Inbound::Bytes("{\"a\":1}\n\n{\"b\":".into());

@@ -1,5 +1,5 @@
 //! Receiving: the bytes of the port become lines. The inbound channel outlives the flows that read it, so a partial line
 //! survives a reload.
 
-pub mod inbound;
-pub mod line_framer;
+pub(crate) mod inbound;
+pub(crate) mod line_framer;

@@ -1,6 +1,6 @@
 //! Replies: outbound messages become frames, the last step of the command flow. [`sink`] hands them to the port.
 
-pub mod sink;
+pub(crate) mod sink;
 
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
@@ -69,7 +69,7 @@ pub enum CommandType {
 /// The unit of a [`Frame`] is the reading. A reply counts as one reading, so that the counters of the port add up.
 ///
 /// ```
-/// use infiniservice::commands::reply::{CommandType, Reply, Outbound};
+/// use infiniservice::internals::commands::reply::{CommandType, Reply, Outbound};
 /// use infiniservice::pipeline::{Output, Transform};
 /// use std::time::SystemTime;
 /// use tokio::time::Instant;
@@ -219,7 +219,7 @@ impl From<Refusal> for Outbound {
 /// A host that gets no reply sends the request again, and it runs twice; with the tombstone it can check first. The
 /// tombstone is a reply itself, because the host looks for the id in replies; the event about drops
 /// ([`drop_report`](crate::commands::notify::drop_report)) has counts only and is for people.
-pub fn lost(answer_line: &[u8], at: SystemTime) -> Option<Vec<u8>> {
+pub(crate) fn lost(answer_line: &[u8], at: SystemTime) -> Option<Vec<u8>> {
     let AnswerHeader { id, command_type, success, exit_code } =
         serde_json::from_slice(answer_line).ok()?;
     let error = match success {

@@ -17,7 +17,7 @@ use crate::values::hex;
 /// The folder of these files, below the state folder.
 const FOLDER: &str = "runs";
 /// The longest end that is read; the longest answer, and what JSON makes of control characters, is far below it.
-pub const END_BYTES_MAX: u64 = 64 << 20;
+pub(crate) const END_BYTES_MAX: u64 = 64 << 20;
 
 /// The folder of the ends. Clones share it.
 #[derive(Debug, Clone)]

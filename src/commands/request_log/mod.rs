@@ -65,18 +65,19 @@ use crate::spool::{Acks, millis};
 use crate::sync::IgnorePoison;
 use crate::wire::envelope::Refused;
 
-pub use continued::{Continued, END_BYTES_MAX, EarlierRun};
-pub use error::{LogError, Unusable};
+pub use continued::Continued;
+pub(crate) use continued::{END_BYTES_MAX, EarlierRun};
+pub(crate) use error::LogError;
 pub use file::NAMES;
 pub use recovery::{LATE, Recovery};
-pub use replay::NONCES_KEPT;
-pub use replies::BYTES_KEPT;
-pub use state::{CUT, CUT_SCRIPT, Claim, NOT_KEPT, NOT_RUN, REQUESTS_KEPT};
+pub(crate) use replay::NONCES_KEPT;
+pub(crate) use replies::BYTES_KEPT;
+pub use state::{CUT, CUT_SCRIPT, Claim, NOT_RUN, REQUESTS_KEPT};
 
 /// The most bytes of the file.
 pub const SIZE: u64 = 4 << 20;
 /// How long a request waits for the disk before it is refused.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes of records that are not written yet; beyond this the file is rewritten from memory.
 const PENDING_MAX: usize = 256 << 10;
 /// How long records that no request waits for may stay unsynced.

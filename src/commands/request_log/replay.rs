@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::wire::envelope::{Refused, WINDOW_MS};
 
 /// Nonces that are remembered.
-pub const NONCES_KEPT: usize = 16_384;
+pub(crate) const NONCES_KEPT: usize = 16_384;
 
 /// A clock that lost so many milliseconds was set back, and not adjusted.
 const STEP_MS: i64 = 1_000;

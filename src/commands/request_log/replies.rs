@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use crate::commands::outcome::Outcome;
 
 /// Bytes of replies, as JSON, that are remembered with their output: one of the maximum length, or many of the usual one.
-pub const BYTES_KEPT: usize = 1 << 20;
+pub(crate) const BYTES_KEPT: usize = 1 << 20;
 
 /// The buffer.
 #[derive(Debug, Default)]

@@ -28,7 +28,7 @@ use crate::commands::reply::Outbound;
 pub const REQUESTS_KEPT: usize = 1_024;
 
 /// Replaces the output of a reply whose output is not remembered.
-pub const NOT_KEPT: &str =
+pub(crate) const NOT_KEPT: &str =
     "it was done before, and is not done again; what it said then is not kept";
 /// The error of a command that the end of an agent interrupted.
 pub const CUT: &str = "the agent ended while it ran; whether it was done is not known";

@@ -25,21 +25,21 @@ pub struct Verified {
 }
 
 /// Milliseconds since 1970.
-pub type WallClock = fn() -> i64;
+pub(crate) type WallClock = fn() -> i64;
 
 /// Verifies envelopes. Everything else is dropped, and counted by the reason of its [`Refused`].
 ///
 /// - Without a secret it is *locked*: nothing passes, and the log says so.
-/// - An envelope passes once: the [request log](crate::commands::request_log) remembers it, over restarts too. It is
+/// - An envelope passes once: the request log remembers it, over restarts too. It is
 ///   consulted after the signature, so that only the host can add to it.
 /// - An envelope more than [`WINDOW_MS`] older than the latest one is rejected, unless the clock was set back.
 /// - Keep-alives and requests for metrics are not remembered, because a repeated reply is harmless.
 /// - The log never contains a line; it has the reason of each rejection, limited by a [`LogLimit`].
 ///
 /// ```
-/// use infiniservice::commands::receive::line_framer::Line;
-/// use infiniservice::commands::secret::Secret;
-/// use infiniservice::commands::verify::Verify;
+/// use infiniservice::internals::commands::receive::line_framer::Line;
+/// use infiniservice::host::Secret;
+/// use infiniservice::internals::commands::verify::Verify;
 /// use infiniservice::pipeline::{Output, Transform};
 /// use infiniservice::wire::envelope::seal;
 /// use tokio::time::Instant;
@@ -170,7 +170,7 @@ impl std::fmt::Debug for Verified {
 }
 
 /// Milliseconds since 1970 by the system's clock.
-pub fn wall_clock_ms() -> i64 {
+pub(crate) fn wall_clock_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -20,7 +20,7 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 /// `[commands]`. Deny wins over allow, and what nothing allows is denied.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RelayCommands {
+pub(crate) struct RelayCommands {
     /// The actions that may be asked for.
     #[serde(default, deserialize_with = "rules")]
     pub allow: Vec<Rule>,
@@ -40,7 +40,7 @@ pub struct RelayCommands {
 
 impl RelayCommands {
     /// What it allows, and for how long.
-    pub fn policy(&self) -> Policy {
+    pub(crate) fn policy(&self) -> Policy {
         let Self { allow, deny, raw_shell, detach, timeout } = self.clone();
         let rules = Rules { allow, deny, raw_shell, detach, scripts: Switch::default() };
         Policy::new(ORIGIN.to_owned(), rules, timeout.get())
@@ -71,9 +71,10 @@ pub(super) fn without_rules(section: &'static str) -> Broken {
 }
 
 /// What is wrong with commands without rules …
-pub const NO_RULES: &str = "no rules say which commands are allowed";
+pub(crate) const NO_RULES: &str = "no rules say which commands are allowed";
 /// … and the remedy.
-pub const RULES_HELP: &str = "add a section [commands], as in allow = [\"Check*\", \"SystemInfo\"]";
+pub(crate) const RULES_HELP: &str =
+    "add a section [commands], as in allow = [\"Check*\", \"SystemInfo\"]";
 
 /// `commands = true`: whether commands are taken there.
 pub(super) fn taken<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {

@@ -15,7 +15,7 @@ use crate::config::value::{Problem, text};
 /// `[nats]`: lines go to a stream of NATS JetStream.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Nats {
+pub(crate) struct Nats {
     /// The servers of one cluster; `tls://` asks for TLS. Never empty.
     #[serde(deserialize_with = "servers")]
     pub servers: Vec<String>,

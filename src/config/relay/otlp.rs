@@ -11,7 +11,7 @@ use crate::config::value::{Problem, text};
 /// `[otlp]`: readings and lines go to a receiver of OTLP over HTTP.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Otlp {
+pub(crate) struct Otlp {
     /// The receiver.
     pub endpoint: Endpoint,
     /// Certificates of authorities, in PEM, beside those of the system.
@@ -24,7 +24,7 @@ pub struct Otlp {
 
 /// `http://HOST:PORT` or `https://HOST:PORT`, with a path or without.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     /// Whether it has TLS.
     pub is_tls: bool,
     /// The name or address, in brackets where it is of IPv6, and the port.
@@ -35,7 +35,7 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// The name or address that the certificate has to be for.
-    pub fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         let host = self.authority.rsplit_once(':').map_or(&*self.authority, |(host, _)| host);
         host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
     }

@@ -19,17 +19,9 @@ const PARTS_MAX: usize = 2;
 /// A path in which `*` stands for any part of a name, and `{vm}` for the part that is the guest's. Without `{vm}` the last `*`
 /// is the guest's name.
 ///
-/// ```
-/// use infiniservice::config::SocketPattern;
-///
-/// let libvirt: SocketPattern =
-///     "/var/lib/libvirt/qemu/channel/target/domain-*-{vm}/org.infinibay.agent".parse().unwrap();
-/// let path = "/var/lib/libvirt/qemu/channel/target/domain-7-web-1/org.infinibay.agent";
-/// assert_eq!(libvirt.vm_of(path.as_ref()), Some("web-1".to_owned()));
-/// assert!("guests/{vm}".parse::<SocketPattern>().is_err(), "not from the root on");
-/// ```
+/// `/run/domain-*-{vm}/agent` is the pattern of `/run/domain-7-web-1/agent`, the guest `web-1`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SocketPattern {
+pub(crate) struct SocketPattern {
     /// Each name of the path.
     names: Vec<Vec<Part>>,
 }
@@ -113,19 +105,6 @@ fn fits<'n>(parts: &[Part], name: &'n str, vm: &mut Option<&'n str>) -> bool {
 }
 
 impl SocketPattern {
-    /// The guest's name in `path`; `None` where the pattern is another.
-    pub fn vm_of(&self, path: &Path) -> Option<String> {
-        let names = path.to_str()?.strip_prefix('/')?.split('/');
-        let mut vm = None;
-        let mut mine = self.names.iter();
-        for name in names {
-            if !fits(mine.next()?, name, &mut vm) {
-                return None;
-            }
-        }
-        mine.next().is_none().then_some(vm).flatten().map(str::to_owned)
-    }
-
     /// Adds the sockets below `folder` that the `names` lead to.
     fn look(
         names: &[Vec<Part>],
@@ -167,7 +146,7 @@ impl SocketPattern {
 
 /// What one search has found.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Found {
+pub(crate) struct Found {
     /// The socket of each guest.
     pub sockets: BTreeMap<String, PathBuf>,
     /// Sockets whose guest has another one already: the first in the order of their paths is taken.
@@ -201,7 +180,7 @@ impl Found {
 }
 
 /// Looks for the sockets of all `patterns`. It blocks on folders.
-pub fn find(patterns: &[SocketPattern]) -> Found {
+pub(crate) fn find(patterns: &[SocketPattern]) -> Found {
     let (mut found, mut left) = (Found::default(), NAMES_MAX);
     for pattern in patterns {
         SocketPattern::look(&pattern.names, Path::new("/"), None, &mut left, &mut found);
@@ -215,8 +194,14 @@ mod tests {
 
     use super::*;
 
+    /// The guest's name in `path`, compared name by name as the search does.
     fn vm(pattern: &str, path: &str) -> Option<String> {
-        pattern.parse::<SocketPattern>().unwrap().vm_of(Path::new(path))
+        let pattern: SocketPattern = pattern.parse().unwrap();
+        let names: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
+        let mut vm = None;
+        let is_same = names.len() == pattern.names.len()
+            && pattern.names.iter().zip(names).all(|(mine, name)| fits(mine, name, &mut vm));
+        vm.filter(|_| is_same).map(str::to_owned)
     }
 
     #[test]
@@ -228,6 +213,11 @@ mod tests {
             ("/run/*/agent", "/run/web-1/agent", Some("web-1")),
             ("/run/*/agent", "/run/a/b/agent", None),
             ("/run/domain-*-{vm}/agent", "/run/domain-12-web-1/agent", Some("web-1")),
+            (
+                "/var/lib/libvirt/qemu/channel/target/domain-*-{vm}/org.infinibay.agent",
+                "/var/lib/libvirt/qemu/channel/target/domain-7-web-1/org.infinibay.agent",
+                Some("web-1"),
+            ),
             ("/run/{vm}/*.sock", "/run/web/agent.sock", Some("web")),
             ("/run/vm-{vm}*", "/run/vm-é", Some("é")),
         ] {

@@ -13,7 +13,7 @@ use crate::config::value::{Problem, text};
 /// `[web]`: the fleet as a web page.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Web {
+pub(crate) struct Web {
     /// Where it is served.
     #[serde(default = "at_8460", deserialize_with = "address")]
     pub address: SocketAddr,
@@ -30,12 +30,12 @@ pub struct Web {
 
 impl Web {
     /// At `address`, without a token.
-    pub fn at(address: SocketAddr) -> Self {
+    pub(crate) fn at(address: SocketAddr) -> Self {
         Self { address, token: None, hosts: Vec::new(), commands: false }
     }
 
     /// Whether other machines could read the page without a token.
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         !self.address.ip().is_loopback() && self.token.is_none()
     }
 
@@ -57,15 +57,16 @@ impl Web {
 }
 
 /// What is wrong with commands without a token …
-pub const NO_TOKEN: &str = "every user of this machine could send commands, and there is no token";
+pub(crate) const NO_TOKEN: &str =
+    "every user of this machine could send commands, and there is no token";
 /// … and the remedy.
-pub const TOKEN_HELP: &str =
+pub(crate) const TOKEN_HELP: &str =
     "add token = \"file:/etc/infiniservice-host/web\" to [web] (`openssl rand -hex 32`, mode 0600)";
 
 /// What is wrong with an address that is not loopback, without a token …
 const OPEN: &str = "other machines could read the page, and there is no token";
 /// … and the remedy.
-pub const OPEN_HELP: &str = "add token = \"file:/etc/infiniservice-host/web\" to [web] (`openssl rand -hex 32`, mode 0600), or \
+pub(crate) const OPEN_HELP: &str = "add token = \"file:/etc/infiniservice-host/web\" to [web] (`openssl rand -hex 32`, mode 0600), or \
                              serve it at 127.0.0.1";
 
 fn at_8460() -> SocketAddr {

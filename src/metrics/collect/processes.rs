@@ -68,7 +68,7 @@ impl Default for ProcessesKeys {
 pub enum CommandLine {
     /// All of it, with its secrets.
     Full,
-    /// What is left by [`redact_arguments`].
+    /// All of it but likely secrets.
     #[default]
     Redacted,
     /// Nothing but the name and executable of the process, which are reported in any case.

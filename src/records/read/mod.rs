@@ -1,6 +1,6 @@
 //! Where records come from: `[[read]]`, one file per source.
 
-pub mod follow;
+pub(crate) mod follow;
 mod program;
 mod stdin;
 mod stream;
@@ -12,10 +12,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer};
 
-pub use follow::Pattern;
-pub use program::{Output, Program};
-pub use stdin::Stdin;
-pub use stream::{Inlet, Written};
+pub(crate) use follow::Pattern;
+pub(crate) use program::{Output, Program};
+pub(crate) use stdin::Stdin;
+pub(crate) use stream::{Inlet, Written};
 
 use follow::{Follow, From, Options, Positions};
 

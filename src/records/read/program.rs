@@ -38,7 +38,7 @@ const ERROR_MAX: usize = 512;
 
 /// What is run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Program {
+pub(crate) enum Program {
     /// A program and its arguments, kept running; or run once in every such time.
     Exec {
         /// The program and its arguments.
@@ -58,7 +58,7 @@ pub enum Program {
 /// Lines that a program writes. It has no input, and of the agent's environment only `PATH`, `TZ` and `LANG`. Its process
 /// group is killed when the flow ends.
 #[derive(Debug)]
-pub struct Output {
+pub(crate) struct Output {
     program: Program,
     decode: Decode,
     max_line: usize,
@@ -69,7 +69,7 @@ pub struct Output {
 
 impl Output {
     /// Lines of at most `max_line` bytes; longer ones are skipped.
-    pub fn new(
+    pub(crate) fn new(
         program: Program,
         decode: Decode,
         max_line: usize,
@@ -86,7 +86,7 @@ impl Output {
 
 impl Program {
     /// The name under which the position of a journal is kept.
-    pub fn source(&self) -> String {
+    pub(crate) fn source(&self) -> String {
         match self {
             Self::Exec { command, .. } => command.join(" "),
             Self::Journal { units, .. } => format!("journal:{}", units.join(",")),

@@ -22,7 +22,7 @@ const PIECE: usize = 256 * 1024;
 
 /// Lines of standard input.
 #[derive(Debug)]
-pub struct Stdin {
+pub(crate) struct Stdin {
     decode: Decode,
     max_line: usize,
     buffers: Buffers,
@@ -32,7 +32,7 @@ pub struct Stdin {
 
 impl Stdin {
     /// Lines of at most `max_line` bytes; longer ones are skipped.
-    pub fn new(decode: Decode, max_line: usize, buffers: Buffers) -> Self {
+    pub(crate) fn new(decode: Decode, max_line: usize, buffers: Buffers) -> Self {
         Self { decode, max_line, buffers, unacknowledged: Unacknowledged::default() }
     }
 }

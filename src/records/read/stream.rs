@@ -52,7 +52,7 @@ pub enum Inlet {
 
 /// Lines that programs write to a place of this agent.
 #[derive(Debug)]
-pub struct Written {
+pub(crate) struct Written {
     place: Inlet,
     decode: Decode,
     max_line: usize,
@@ -63,7 +63,7 @@ pub struct Written {
 
 impl Written {
     /// Lines of at most `max_line` bytes; longer ones are skipped.
-    pub fn new(place: Inlet, decode: Decode, max_line: usize, buffers: Buffers) -> Self {
+    pub(crate) fn new(place: Inlet, decode: Decode, max_line: usize, buffers: Buffers) -> Self {
         Self { place, decode, max_line, buffers, unacknowledged: Unacknowledged::default() }
     }
 }

@@ -14,7 +14,7 @@ use super::{Example, Manual, Operator, Options, Verdict, key_of};
 use crate::values::{Period, Problem};
 
 /// Keys in a window; records of others are dropped.
-pub const AGGREGATE_KEYS_MAX: usize = 1_024;
+pub(crate) const AGGREGATE_KEYS_MAX: usize = 1_024;
 
 /// How many steps of 4 % are distinguished, either side of zero: from 10^-9 to 10^25.
 const STEPS_MAX: i16 = 2_000;

@@ -15,7 +15,7 @@ use super::{Example, Manual, Operator, Options, Verdict, key_of};
 use crate::values::{Period, Problem};
 
 /// Records that are remembered; beyond them the oldest is forgotten early.
-pub const DEDUPE_KEYS_MAX: usize = 16_384;
+pub(crate) const DEDUPE_KEYS_MAX: usize = 16_384;
 
 pub(super) const MANUAL: Manual = Manual {
     name: "dedupe",

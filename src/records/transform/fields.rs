@@ -8,7 +8,7 @@ const FIELDS_MAX: usize = 64;
 
 /// A field that a stage names, by its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Field(pub(super) u8);
+pub(crate) struct Field(pub(super) u8);
 
 impl Field {
     pub(super) fn index(self) -> usize {
@@ -22,7 +22,7 @@ impl Field {
 
 /// A member that a stage has made, `,"key":value`, in the buffer of the pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Member {
+pub(crate) struct Member {
     pub(super) start: u32,
     pub(super) end: u32,
 }
@@ -39,7 +39,7 @@ impl Member {
 
 /// The fields that the stages of a flow name.
 #[derive(Debug)]
-pub struct Fields {
+pub(crate) struct Fields {
     pub(super) names: Vec<Box<[u8]>>,
     /// Of each, `,"NAME":`.
     pub(super) keys: Vec<Box<[u8]>>,
@@ -71,7 +71,7 @@ impl Fields {
     ///
     /// # Errors
     /// There are 64 others (`FIELDS_MAX`).
-    pub fn add(&mut self, name: &str) -> Result<Field, Problem> {
+    pub(crate) fn add(&mut self, name: &str) -> Result<Field, Problem> {
         let number = match self.names.iter().position(|known| **known == *name.as_bytes()) {
             Some(known) => known,
             None if self.names.len() == FIELDS_MAX => {
@@ -96,7 +96,7 @@ impl Fields {
     }
 
     /// A member of this text, made once.
-    pub fn constant(&mut self, field: Field, text: &str) -> Member {
+    pub(crate) fn constant(&mut self, field: Field, text: &str) -> Member {
         let start = self.constants.len();
         self.constants.extend_from_slice(&self.keys[field.index()]);
         write_text(text.as_bytes(), &mut self.constants);
@@ -104,7 +104,7 @@ impl Fields {
     }
 
     /// A stage makes fields whose names are in the data, so all members of a record have to be known.
-    pub fn open(&mut self) {
+    pub(crate) fn open(&mut self) {
         self.is_open = true;
     }
 

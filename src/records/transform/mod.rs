@@ -23,15 +23,14 @@ use tokio::time::Instant;
 
 use crate::values::{Problem, Section};
 
-pub use fields::{Field, Fields};
+pub(crate) use fields::{Field, Fields};
 use found::FoundFields;
 pub use pass::Pass;
-pub use record::Record;
-pub use scan::Flaw;
+pub(crate) use record::Record;
 pub(in crate::records) use text::plain_text;
 
 /// What a stage does to a record.
-pub trait Operator: Send {
+pub(crate) trait Operator: Send {
     /// Changes the record, or takes it out.
     fn apply(&mut self, now: Instant, record: &mut Record<'_>) -> Verdict;
 
@@ -53,7 +52,7 @@ pub trait Operator: Send {
 
 /// The members of a record, for formats that write them one by one.
 #[derive(Debug)]
-pub struct Members {
+pub(crate) struct Members {
     fields: Fields,
     found: FoundFields,
     name: Vec<u8>,
@@ -69,7 +68,7 @@ impl Default for Members {
 
 impl Members {
     /// Gives the name of each member of `line`, without escapes, and its value as JSON; `line` has its newline.
-    pub fn each(&mut self, line: &[u8], mut give: impl FnMut(&[u8], &[u8])) {
+    pub(crate) fn each(&mut self, line: &[u8], mut give: impl FnMut(&[u8], &[u8])) {
         if scan::scan(line, &self.fields, &mut self.found).is_err() {
             return; // what has been through the pass is a record
         }
@@ -96,7 +95,7 @@ fn key_of(record: &Record<'_>, fields: &[Field], key: &mut Vec<u8>, text: &mut V
 
 /// Whether a record goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// To the next stage.
     Keep,
     /// It is left out as intended, for this reason: a word or two in snake case, as statistics have it.
@@ -144,7 +143,7 @@ pub struct Manual {
 /// Declares the stages: a module, the type of its options, and the name in a file, which is the name of the module.
 macro_rules! stages {
     ($($(#[$about:meta])* $module:ident: $Stage:ident),* $(,)?) => {
-        $(pub mod $module;)*
+        $(pub(crate) mod $module;)*
 
         /// One `[[transform]]`: the name of a stage and its options.
         #[derive(Debug, Clone, PartialEq, Deserialize)]

@@ -13,7 +13,7 @@ use super::{Example, Manual, Operator, Options, Verdict};
 use crate::values::{Count, Period, Problem};
 
 /// The most bytes of text that are joined; longer ones are given in parts.
-pub const JOINED_BYTES_MAX: usize = 256 * 1024;
+pub(crate) const JOINED_BYTES_MAX: usize = 256 * 1024;
 
 pub(super) const MANUAL: Manual = Manual {
     name: "multiline",

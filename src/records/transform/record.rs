@@ -108,7 +108,7 @@ impl Changes {
 }
 
 /// A record on its way through the stages.
-pub struct Record<'a> {
+pub(crate) struct Record<'a> {
     /// The object, from brace to brace, is at `start..end` of it.
     line: &'a [u8],
     start: usize,
@@ -141,7 +141,7 @@ impl<'a> Record<'a> {
     }
 
     /// Whether the record has the field.
-    pub fn has(&self, field: Field) -> bool {
+    pub(crate) fn has(&self, field: Field) -> bool {
         match self.is_touched(field) {
             true => self.changes.states[field.index()].value != FieldValue::Gone,
             false => self.is_present(field),
@@ -149,7 +149,7 @@ impl<'a> Record<'a> {
     }
 
     /// The value of the field, as JSON.
-    pub fn value(&self, field: Field) -> Option<&[u8]> {
+    pub(crate) fn value(&self, field: Field) -> Option<&[u8]> {
         let value = match self.is_touched(field) {
             true => self.changes.states[field.index()].value,
             false if self.is_present(field) => FieldValue::Of(field),
@@ -168,7 +168,7 @@ impl<'a> Record<'a> {
     }
 
     /// The text of the field, where it is one, without escapes; `buffer` may be used for it.
-    pub fn text<'b>(&'b self, field: Field, buffer: &'b mut Vec<u8>) -> Option<&'b [u8]> {
+    pub(crate) fn text<'b>(&'b self, field: Field, buffer: &'b mut Vec<u8>) -> Option<&'b [u8]> {
         let inside = self.value(field)?.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
         Some(plain_text(inside, buffer))
     }
@@ -189,7 +189,7 @@ impl<'a> Record<'a> {
     }
 
     /// Sets the field to a member that was made for it.
-    pub fn put(&mut self, field: Field, member: Member) {
+    pub(crate) fn put(&mut self, field: Field, member: Member) {
         if (self.found.present | self.changes.touched) & field.bit() == 0 {
             let (changes, index) = (&mut *self.changes, field.index());
             changes.touched |= field.bit();
@@ -214,7 +214,7 @@ impl<'a> Record<'a> {
     }
 
     /// Sets the field to a text.
-    pub fn put_text(&mut self, field: Field, text: &[u8]) {
+    pub(crate) fn put_text(&mut self, field: Field, text: &[u8]) {
         let made = &mut self.changes.made;
         let start = made.len();
         made.extend_from_slice(&self.fields.keys[field.index()]);
@@ -223,18 +223,8 @@ impl<'a> Record<'a> {
         self.put(field, member);
     }
 
-    /// Sets the field to a value, as JSON.
-    pub fn put_value(&mut self, field: Field, json: &[u8]) {
-        let made = &mut self.changes.made;
-        let start = made.len();
-        made.extend_from_slice(&self.fields.keys[field.index()]);
-        made.extend_from_slice(json);
-        let member = Member::new(start, made.len());
-        self.put(field, member);
-    }
-
     /// Sets the field of any name to a text. The fields must be [`open`](Fields::open).
-    pub fn put_named(&mut self, name: &[u8], text: &[u8]) {
+    pub(crate) fn put_named(&mut self, name: &[u8], text: &[u8]) {
         if let Some(field) = self.fields.find(name) {
             return self.put_text(field, text);
         }
@@ -274,7 +264,7 @@ impl<'a> Record<'a> {
     }
 
     /// Takes the field out.
-    pub fn remove(&mut self, field: Field) {
+    pub(crate) fn remove(&mut self, field: Field) {
         if !self.has(field) {
             return;
         }
@@ -290,7 +280,7 @@ impl<'a> Record<'a> {
     }
 
     /// Gives the value of `from` to `to`, in its place; without it nothing changes.
-    pub fn rename(&mut self, from: Field, to: Field) {
+    pub(crate) fn rename(&mut self, from: Field, to: Field) {
         if from == to || !self.has(from) {
             return;
         }
@@ -327,7 +317,7 @@ impl<'a> Record<'a> {
     }
 
     /// Takes everything out but these fields.
-    pub fn keep(&mut self, kept: &[Field]) {
+    pub(crate) fn keep(&mut self, kept: &[Field]) {
         for number in 0..self.fields.names.len() {
             let field = Field(number as u8);
             if !kept.contains(&field) {

@@ -19,7 +19,7 @@ pub(super) const MAX_DEPTH: u32 = 127;
 
 /// Why a line is no record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flaw {
+pub(crate) enum Flaw {
     /// It is not a JSON object.
     InvalidJson,
     /// A text in it is not UTF-8.
@@ -30,7 +30,7 @@ pub enum Flaw {
 
 impl Flaw {
     /// The word that it is counted under.
-    pub fn reason(self) -> &'static str {
+    pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::InvalidJson => "invalid_json",
             Self::InvalidUtf8 => "invalid_utf8",

@@ -12,7 +12,7 @@ use super::{Example, Manual, Operator, Options, Verdict, key_of};
 use crate::values::{Count, Period, Problem};
 
 /// Keys that are counted apart at the same time; those beyond share one count.
-pub const THROTTLE_KEYS_MAX: usize = 4_096;
+pub(crate) const THROTTLE_KEYS_MAX: usize = 4_096;
 
 pub(super) const MANUAL: Manual = Manual {
     name: "throttle",

@@ -4,8 +4,8 @@ use std::task::Waker;
 
 use super::hypervisor::Hypervisor;
 use super::{HostSession, Tries};
-use infiniservice::port::WRITE_BYTES_MAX;
-use infiniservice::port::{HostPresence, Received, Sent};
+use infiniservice::internals::port::WRITE_BYTES_MAX;
+use infiniservice::internals::port::{HostPresence, Received, Sent};
 
 /// The whole state of the model, under one lock.
 #[derive(Debug)]

@@ -12,8 +12,8 @@ use tokio::time::Sleep;
 
 use super::driver::Wrote;
 use super::{ModelPort, Shared};
-use infiniservice::port::WINDOW_BYTES;
-use infiniservice::port::{Device, HostPresence, NotOpen, Opener, Received, Sent};
+use infiniservice::internals::port::WINDOW_BYTES;
+use infiniservice::internals::port::{Device, HostPresence, NotOpen, Opener, Received, Sent};
 
 /// As the real device's: how soon a write that returned 0 is tried again.
 const ZERO_RETRY: Duration = Duration::from_secs(1);

@@ -1,7 +1,7 @@
 //! The host's end of the model, with the controls of the machine.
 
 use super::{HostSession, ModelHost, Tries};
-use infiniservice::port::WRITE_BYTES_MAX;
+use infiniservice::internals::port::WRITE_BYTES_MAX;
 
 impl ModelHost {
     /// A host connects and reads everything. Does nothing if one is connected.

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use super::socket::Socket;
-use infiniservice::port::CHUNK_BYTES_MAX;
+use infiniservice::internals::port::CHUNK_BYTES_MAX;
 
 /// Buffers of a port's ring, each way.
 pub const RING_BUFFERS: usize = 128;

@@ -16,8 +16,8 @@
 //! (QEMU's half), `driver` (the guest kernel's half). [`script`] runs the same operations here and on a real port;
 //! the VM tests compare the two.
 //!
-//! [`Received::Away`]: infiniservice::port::Received::Away
-//! [`Sent::Away`]: infiniservice::port::Sent::Away
+//! [`Received::Away`]: infiniservice::internals::port::Received::Away
+//! [`Sent::Away`]: infiniservice::internals::port::Sent::Away
 
 mod driver;
 mod guest;
@@ -33,7 +33,7 @@ use driver::Driver;
 pub use hypervisor::RING_BUFFERS;
 pub use socket::{BUFFER_BYTES, cost};
 
-/// The guest's end: what a [`Port`](infiniservice::port::Port) opens.
+/// The guest's end: what a [`Port`](infiniservice::internals::port::Port) opens.
 #[derive(Debug, Clone)]
 pub struct ModelPort(Shared);
 

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::ModelHost;
-use infiniservice::port::{Device, HostPresence, NotOpen, Opener, Received, Sent};
+use infiniservice::internals::port::{Device, HostPresence, NotOpen, Opener, Received, Sent};
 
 /// One operation. Written and sent bytes are numbered, so that their origin shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use super::*;
 /// After so long what was asked for has been taken.
 const TAKEN_WITHIN: Duration = Duration::from_secs(5);
 /// Requests that the agent remembers.
-const REQUESTS: u64 = infiniservice::commands::request_log::REQUESTS_KEPT as u64;
+const REQUESTS: u64 = infiniservice::internals::commands::request_log::REQUESTS_KEPT as u64;
 
 impl Known {
     /// A host asked for it, with an envelope of its own; `is_clear`: nothing is wrong between it and the agent.

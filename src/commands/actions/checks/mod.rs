@@ -4,7 +4,7 @@
 //! `details.available: false`: the host raises an issue for everything else. One that should have
 //! worked and did not is a warning.
 
-pub mod disk;
+pub(crate) mod disk;
 
 mod crashes;
 mod firewall;

@@ -37,7 +37,7 @@ const KEPT: [&[u8]; 8] = [
 
 /// What all sweeps of a command share.
 #[derive(Debug)]
-pub struct Rules {
+pub(crate) struct Rules {
     /// What ages are measured by.
     pub now: SystemTime,
     /// When it must end.
@@ -48,7 +48,7 @@ pub struct Rules {
 
 /// What came of sweeps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Swept {
+pub(crate) struct Swept {
     /// Bytes on disk of what was deleted.
     pub bytes: u64,
     /// Files and links that were deleted.
@@ -61,14 +61,14 @@ pub struct Swept {
 
 impl Swept {
     /// Nothing, and why.
-    pub fn noted(why: impl Into<String>) -> Self {
+    pub(crate) fn noted(why: impl Into<String>) -> Self {
         Self { note: Some(why.into()), ..Self::default() }
     }
 }
 
 /// Deletes what is older than `age` in the folder `below` of `base`, and folders that become empty. A
 /// file's age is that of its last reading, writing or change, whichever is the latest. Blocks.
-pub fn sweep(base: &Path, below: &str, age: Duration, rules: &Rules, swept: &mut Swept) {
+pub(crate) fn sweep(base: &Path, below: &str, age: Duration, rules: &Rules, swept: &mut Swept) {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let folder = openat(CWD, base, flags, Mode::empty()).and_then(|base| match below {
         "" => Ok(base),
@@ -166,7 +166,7 @@ fn is_old(stat: &Stat, age: Duration, now: SystemTime) -> bool {
 
 /// Device and inode of everything that a process of this machine has open, and of the folders that
 /// processes are in. Blocks; about a system call per descriptor.
-pub fn open_files() -> HashSet<(u64, u64)> {
+pub(crate) fn open_files() -> HashSet<(u64, u64)> {
     let mut open = HashSet::new();
     let Ok(entries) = std::fs::read_dir("/proc") else { return open };
     let is_number = |name: &std::ffi::OsStr| name.as_encoded_bytes().iter().all(u8::is_ascii_digit);

@@ -67,7 +67,7 @@ impl Action for PackageList {
     }
 }
 
-/// Packages whose name or description has every word of the query, at most [`FOUND_MAX`](super::FOUND_MAX), exact names
+/// Packages whose name or description has every word of the query, at most `FOUND_MAX`, exact names
 /// first: `{packages:[…], truncated}`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PackageSearch(pub Query);

@@ -16,18 +16,18 @@ const CHUNK: usize = 64 * 1024;
 
 /// Paragraphs out of chunks: push, and take what is whole.
 #[derive(Debug, Default)]
-pub struct Stanzas {
+pub(crate) struct Stanzas {
     partial: Vec<u8>,
     too_long: bool,
 }
 
 /// One paragraph.
 #[derive(Debug, Clone, Copy)]
-pub struct Stanza<'a>(&'a str);
+pub(crate) struct Stanza<'a>(&'a str);
 
 impl Stanzas {
     /// Takes the next bytes and hands over each paragraph that ends in them.
-    pub fn push(&mut self, chunk: &[u8], mut each: impl FnMut(Stanza<'_>)) {
+    pub(crate) fn push(&mut self, chunk: &[u8], mut each: impl FnMut(Stanza<'_>)) {
         for line in chunk.split_inclusive(|byte| *byte == b'\n') {
             let begins = self.partial.is_empty() || self.partial.ends_with(b"\n");
             if begins && line == b"\n" {
@@ -43,7 +43,7 @@ impl Stanzas {
     }
 
     /// Hands over the last paragraph: a file need not end with an empty line.
-    pub fn finish(mut self, mut each: impl FnMut(Stanza<'_>)) {
+    pub(crate) fn finish(mut self, mut each: impl FnMut(Stanza<'_>)) {
         self.hand_over(&mut each);
     }
 
@@ -60,17 +60,18 @@ impl Stanzas {
 
 impl<'a> Stanza<'a> {
     /// The paragraph in `text`.
-    pub fn of(text: &'a str) -> Self {
+    #[cfg(test)]
+    pub(crate) fn of(text: &'a str) -> Self {
         Self(text)
     }
 
     /// The first line of the field `name`, in any case; `None` where it is missing, empty or holds NUL.
-    pub fn field(self, name: &str) -> Option<&'a str> {
+    pub(crate) fn field(self, name: &str) -> Option<&'a str> {
         self.first(|field| field.eq_ignore_ascii_case(name))
     }
 
     /// [`field`](Self::field), where the case of its name counts.
-    pub fn exact(self, name: &str) -> Option<&'a str> {
+    pub(crate) fn exact(self, name: &str) -> Option<&'a str> {
         self.first(|field| field == name)
     }
 
@@ -86,7 +87,7 @@ impl<'a> Stanza<'a> {
 ///
 /// # Errors
 /// The sentence of an answer.
-pub async fn read_chunks(
+pub(crate) async fn read_chunks(
     path: &Path,
     deadline: Instant,
     mut each: impl FnMut(&[u8]),
@@ -113,7 +114,11 @@ pub async fn read_chunks(
 ///
 /// # Errors
 /// The sentence of an answer.
-pub async fn read_end(path: &Path, bytes: u64, deadline: Instant) -> Result<String, PackageError> {
+pub(crate) async fn read_end(
+    path: &Path,
+    bytes: u64,
+    deadline: Instant,
+) -> Result<String, PackageError> {
     let read = move |path: PathBuf| -> std::io::Result<Vec<u8>> {
         let mut file = std::fs::File::open(path)?;
         let from = file.metadata()?.len().saturating_sub(bytes);
@@ -138,7 +143,7 @@ pub async fn read_end(path: &Path, bytes: u64, deadline: Instant) -> Result<Stri
 }
 
 /// The paragraphs of a file, by [`read_chunks`].
-pub async fn read_stanzas(
+pub(crate) async fn read_stanzas(
     path: &Path,
     deadline: Instant,
     mut each: impl FnMut(Stanza<'_>),

@@ -11,7 +11,7 @@ pub(super) const HISTORY_MAX: u64 = 4 << 20;
 
 /// One past update, as the host reads it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct PastUpdate {
+pub(crate) struct PastUpdate {
     /// What: a package with its versions, or a command line where only that is recorded.
     pub title: String,
     /// Another system's; always null.
@@ -26,7 +26,7 @@ pub struct PastUpdate {
 }
 
 /// The upgrades of one paragraph of `/var/log/apt/history.log`: one for each package.
-pub fn apt_history(stanza: Stanza<'_>, zone: &str) -> Vec<PastUpdate> {
+pub(crate) fn apt_history(stanza: Stanza<'_>, zone: &str) -> Vec<PastUpdate> {
     let Some(date) = stanza.field("End-Date").or_else(|| stanza.field("Start-Date")) else {
         return Vec::new();
     };
@@ -43,7 +43,7 @@ pub fn apt_history(stanza: Stanza<'_>, zone: &str) -> Vec<PastUpdate> {
 }
 
 /// The lines of `dnf history list`: `ID | Command line | Date and time | Action(s) | Altered`.
-pub fn dnf_history(text: &str, zone: &str) -> Vec<PastUpdate> {
+pub(crate) fn dnf_history(text: &str, zone: &str) -> Vec<PastUpdate> {
     let update = |line: &str| {
         let mut columns = line.rsplitn(4, " | ").map(str::trim);
         let (altered, actions, date) = (columns.next()?, columns.next()?, columns.next()?);
@@ -64,7 +64,7 @@ pub fn dnf_history(text: &str, zone: &str) -> Vec<PastUpdate> {
 /// `date|command|who|'zypper' 'update'|` where a person or a program asked for it. An installation is an
 /// update where the record had the package before, or where it is what such a command did.
 /// A line `# date file install failed` says what failed.
-pub fn zypper_history(text: &str, zone: &str) -> Vec<PastUpdate> {
+pub(crate) fn zypper_history(text: &str, zone: &str) -> Vec<PastUpdate> {
     const UPDATES: [&str; 6] =
         ["'update'", "'up'", "'dist-upgrade'", "'dup'", "'patch'", "'upgrade'"];
     let date = |date: &str| format!("{}{zone}", date.trim().replacen(' ', "T", 1));
@@ -104,7 +104,7 @@ pub fn zypper_history(text: &str, zone: &str) -> Vec<PastUpdate> {
 
 /// The updates of `/var/log/pacman.log`: `[2026-11-22T22:26:25+0000] [ALPM] upgraded bash (5.1-1 -> 5.2-1)`;
 /// pacman before 5.2 wrote `[2019-01-31 10:00]`. It records none that failed.
-pub fn pacman_history(text: &str, zone: &str) -> Vec<PastUpdate> {
+pub(crate) fn pacman_history(text: &str, zone: &str) -> Vec<PastUpdate> {
     let update = |line: &str| {
         let (at, rest) = line.strip_prefix('[')?.split_once("] [ALPM] upgraded ")?;
         let (name, versions) = rest.split_once(" (")?;

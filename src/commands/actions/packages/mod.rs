@@ -32,14 +32,13 @@ use tokio::time::Instant;
 
 pub use super::root::Root;
 pub use actions::{PackageInstall, PackageList, PackageRemove, PackageSearch, PackageUpdate};
-pub use deb822::{Stanza, Stanzas, read_chunks, read_end, read_stanzas};
 pub use detect::Manager;
-pub use error::PackageError;
-pub use history::{PastUpdate, apt_history, dnf_history, pacman_history, zypper_history};
+pub(crate) use error::PackageError;
+pub(crate) use history::PastUpdate;
 pub use operation::Operation;
 pub use simulation::{ChangeKind, Planned};
-pub use transaction::Step;
-pub use upgrades::{Upgrade, Upgrades};
+pub(crate) use transaction::Step;
+pub(crate) use upgrades::{Upgrade, Upgrades};
 
 pub(super) use actions::{ASKS, LISTS, PackageArguments};
 pub(super) use manager::{PackageManager, RestartCheck, needs_restarting};
@@ -54,11 +53,11 @@ use crate::commands::outcome::Outcome;
 const INDEX_OLD: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The most packages a search tells.
-pub const FOUND_MAX: usize = 200;
+pub(crate) const FOUND_MAX: usize = 200;
 
 /// A package, as every manager here reports it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Package {
+pub(crate) struct Package {
     /// Its name.
     pub name: String,
     /// Its version, with epoch and revision where it has them.
@@ -102,7 +101,7 @@ pub(super) fn would_run(place: &Root, operation: Operation<'_>) -> Option<Vec<Ve
 ///
 /// # Errors
 /// The sentence of an answer, where its manager cannot do that.
-pub fn steps(
+pub(crate) fn steps(
     place: &Root,
     change: Operation<'_>,
     deadline: Instant,
@@ -164,7 +163,7 @@ pub async fn list_in(place: &Root, cx: &Context) -> Outcome {
     }
 }
 
-/// Packages of a tree whose name or description has every word of `query`, at most [`FOUND_MAX`], exact names
+/// Packages of a tree whose name or description has every word of `query`, at most `FOUND_MAX`, exact names
 /// first: `{packages:[…], truncated}`.
 pub async fn search_in(place: &Root, cx: &Context, query: &Query) -> Outcome {
     let found = async { place.driver()?.search(place, cx, query).await }.await;

@@ -27,7 +27,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(30);
 
 /// One program of a change.
 #[derive(Clone)]
-pub struct Step {
+pub(crate) struct Step {
     /// What runs.
     pub program: Program,
     /// How its end is taken.
@@ -38,7 +38,7 @@ pub struct Step {
 
 /// How the end of a step is taken.
 #[derive(Debug, Clone)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// It changes the machine: waits for a lock, and is the answer.
     Act,
     /// It only reports, or makes ready what the next one needs: not worth a line in the log.
@@ -184,7 +184,7 @@ impl Step {
     }
 
     /// Its program and arguments.
-    pub fn argv(&self) -> Vec<String> {
+    pub(crate) fn argv(&self) -> Vec<String> {
         let name = self.program.program.to_string_lossy().into_owned();
         let arguments =
             self.program.arguments.iter().map(|word| word.to_string_lossy().into_owned());

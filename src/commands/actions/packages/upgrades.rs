@@ -4,7 +4,7 @@ use serde::Serialize;
 
 /// One installed package that could be newer.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Upgrade {
+pub(crate) struct Upgrade {
     /// Its name.
     pub package_name: String,
     /// The version that is there.
@@ -24,7 +24,7 @@ pub struct Upgrade {
 
 /// The pending upgrades of a machine.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Upgrades {
+pub(crate) struct Upgrades {
     /// Those that are reported.
     pub list: Vec<Upgrade>,
     /// How many there are in all: more than the list has, where the manager's output was cut.
@@ -36,7 +36,7 @@ pub struct Upgrades {
 
 impl Upgrades {
     /// How many of the list are security updates.
-    pub fn security(&self) -> usize {
+    pub(crate) fn security(&self) -> usize {
         self.list.iter().filter(|upgrade| upgrade.is_security).count()
     }
 }

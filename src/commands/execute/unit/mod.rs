@@ -19,7 +19,7 @@
 
 mod manager;
 mod message;
-pub mod supervisor;
+pub(crate) mod supervisor;
 
 use std::fmt;
 use std::fs::File;
@@ -63,7 +63,7 @@ const CPU_WEIGHT: u64 = 50;
 
 /// Makes units.
 #[derive(Debug, Clone)]
-pub struct Units {
+pub(crate) struct Units {
     continued: Continued,
 }
 
@@ -77,7 +77,7 @@ enum NotStarted {
 
 impl Units {
     /// `None` unless this process is a service of the systemd that runs the machine, as root.
-    pub fn find(state: &StateFolder) -> Option<Self> {
+    pub(crate) fn find(state: &StateFolder) -> Option<Self> {
         let is_service = std::env::var_os("NOTIFY_SOCKET").is_some_and(|name| !name.is_empty());
         let is_root = rustix::process::geteuid().is_root();
         (is_service && is_root && systemd::is_running())

@@ -31,7 +31,8 @@ use serde::Deserialize;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until};
 
-pub use follower::{Follower, LineBatch, Options};
+pub(crate) use follower::LineBatch;
+pub use follower::{Follower, Options};
 pub use pattern::Pattern;
 pub use positions::Positions;
 
@@ -64,7 +65,7 @@ pub enum From {
 
 /// The lines of files.
 #[derive(Debug)]
-pub struct Follow {
+pub(crate) struct Follow {
     options: Options,
     decode: Decode,
     positions: Positions,
@@ -72,7 +73,7 @@ pub struct Follow {
 
 impl Follow {
     /// Follows the files of the options; goes on where `positions` says.
-    pub fn new(options: Options, decode: Decode, positions: Positions) -> Self {
+    pub(crate) fn new(options: Options, decode: Decode, positions: Positions) -> Self {
         Self { options, decode, positions }
     }
 }

@@ -1,7 +1,6 @@
 //! Secrets of well-known programs, as the arguments of a process and as lines of a shell.
-#![allow(clippy::unwrap_used)]
 
-use infiniservice::redact::{REDACTED, redact, redact_arguments};
+use super::{REDACTED, redact, redact_arguments};
 
 const CANARY: &str = "h7Ntr2xx";
 
