@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use nix::sys::resource::{UsageWho, getrusage};
 use rustix::fs::CWD;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
@@ -19,7 +20,8 @@ use crate::pipeline::StageCounts;
 pub struct AgentCollector {
     nodes: Box<dyn Fn() -> Vec<StageCounts> + Send>,
     before: Option<(Instant, f64)>,
-    wakeups: Wakeups,
+    /// Ticks from the boot to its start, once they were read.
+    started: Option<u64>,
     file: Reader,
     entries: Vec<u8>,
 }
@@ -27,8 +29,8 @@ pub struct AgentCollector {
 impl AgentCollector {
     /// A collector that asks `nodes` for the counters at each reading.
     pub fn new(nodes: Box<dyn Fn() -> Vec<StageCounts> + Send>) -> Self {
-        let (wakeups, file) = Default::default();
-        Self { nodes, before: None, wakeups, file, entries: Vec::new() }
+        let (before, started, file, entries) = Default::default();
+        Self { nodes, before, started, file, entries }
     }
 
     fn agent(&mut self, now: Instant) -> io::Result<Agent> {
@@ -45,16 +47,22 @@ impl AgentCollector {
             cpu_percent,
             cpu_seconds,
             rss_bytes: self.rss_bytes()?,
-            wakeups: self.wakeups()?,
+            wakeups: wakeups()?,
             descriptors: self.descriptors()?,
             nodes: (self.nodes)(),
         })
     }
 
     fn uptime_seconds(&mut self) -> io::Result<u64> {
-        let stat = pid_stat::parse(self.file.read("/proc/self/stat")?)
-            .ok_or_else(|| io::Error::other("its text is not understood"))?;
-        let started = stat.started_ticks / rustix::param::clock_ticks_per_second().max(1);
+        let started = match self.started {
+            Some(started) => started,
+            None => {
+                let stat = pid_stat::parse(self.file.read("/proc/self/stat")?)
+                    .ok_or_else(|| io::Error::other("its text is not understood"))?;
+                *self.started.insert(stat.started_ticks)
+            }
+        };
+        let started = started / rustix::param::clock_ticks_per_second().max(1);
         Ok(procfs::since_boot().as_secs().saturating_sub(started))
     }
 
@@ -76,20 +84,12 @@ impl AgentCollector {
         procfs::each_number(&dir, &mut self.entries, |_| count += 1)?;
         Ok(count.saturating_sub(1)) // the one that lists them
     }
+}
 
-    fn wakeups(&mut self) -> io::Result<u64> {
-        let dir = procfs::directory(CWD, "/proc/self/task")?;
-        let mut threads = Vec::new();
-        procfs::each_number(&dir, &mut self.entries, |thread| threads.push(thread))?;
-        let counts = threads.into_iter().filter_map(|thread| {
-            let status = self.file.read(format!("/proc/self/task/{thread}/status")).ok()?;
-            Some((
-                thread,
-                parse::value(status, b"voluntary_ctxt_switches:").and_then(parse::number)?,
-            ))
-        });
-        Ok(self.wakeups.add(counts.collect()))
-    }
+/// Voluntary switches of all threads, those that have ended too (`getrusage(2)`).
+fn wakeups() -> io::Result<u64> {
+    let switches = getrusage(UsageWho::RUSAGE_SELF)?.voluntary_context_switches();
+    Ok(u64::try_from(switches).unwrap_or_default())
 }
 
 impl Registered for AgentCollector {
@@ -121,44 +121,5 @@ impl Collector for AgentCollector {
 impl fmt::Debug for AgentCollector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AgentCollector").field("before", &self.before).finish_non_exhaustive()
-    }
-}
-
-/// Adds up switches over threads that come and go: a thread that has ended keeps its share, less
-/// what it did after it was last seen. Without this the sum would fall whenever the blocking pool
-/// shrinks.
-#[derive(Debug, Default)]
-struct Wakeups {
-    total: u64,
-    threads: Vec<(u32, u64)>,
-}
-
-impl Wakeups {
-    fn add(&mut self, threads: Vec<(u32, u64)>) -> u64 {
-        for (thread, count) in &threads {
-            let before =
-                self.threads.iter().find(|(known, _)| known == thread).map(|(_, count)| *count);
-            // A count below the one before is another thread with the same number.
-            self.total += match before {
-                Some(before) if before <= *count => count - before,
-                _ => *count,
-            };
-        }
-        self.threads = threads;
-        self.total
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn wakeups_never_fall_when_a_thread_ends_or_its_number_is_used_again() {
-        let mut wakeups = Wakeups::default();
-        assert_eq!(wakeups.add(vec![(1, 10), (2, 100)]), 110);
-        assert_eq!(wakeups.add(vec![(1, 12)]), 112);
-        assert_eq!(wakeups.add(vec![(1, 12), (2, 5)]), 117);
-        assert_eq!(wakeups.add(vec![(1, 12), (2, 3)]), 120);
     }
 }

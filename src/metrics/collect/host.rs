@@ -52,7 +52,7 @@ impl Collector for HostCollector {
         let machine_id = self.first(&["/etc/machine-id", "/var/lib/dbus/machine-id"], machine_id);
         let boot_id = self.first(&["/proc/sys/kernel/random/boot_id"], one_word);
         let cores = self
-            .first(&["/sys/devices/system/cpu/online"], count_listed)
+            .first(&["/sys/devices/system/cpu/online"], parse::count_listed)
             .or_else(|| std::thread::available_parallelism().ok().map(usize::from))
             .unwrap_or(1);
         let host = Host {
@@ -142,19 +142,6 @@ fn one_word(text: &[u8]) -> Option<String> {
     parse::words(text).next().map(parse::lossy)
 }
 
-/// How many numbers a list such as `0-3,5` names (`Documentation/core-api/cpu_hotplug.rst`).
-fn count_listed(text: &[u8]) -> Option<usize> {
-    let mut count = 0_usize;
-    for range in text.trim_ascii().split(|byte| *byte == b',') {
-        let mut ends = range.splitn(2, |byte| *byte == b'-');
-        let first = parse::number(ends.next()?)?;
-        let last = ends.next().map_or(Some(first), parse::number)?;
-        count =
-            count.checked_add(usize::try_from(last.checked_sub(first)?).ok()?.checked_add(1)?)?;
-    }
-    Some(count)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,20 +188,11 @@ mod tests {
         }
     }
 
-    #[test]
-    fn processors_are_counted_over_ranges() {
-        assert_eq!(count_listed(b"0\n"), Some(1));
-        assert_eq!(count_listed(b"0-3,5,8-9\n"), Some(7));
-        for not in [&b""[..], b"3-1", b"0-", b"0-18446744073709551615,1"] {
-            assert_eq!(count_listed(not), None, "{}", String::from_utf8_lossy(not));
-        }
-    }
-
     proptest! {
         #[test]
         fn any_bytes_are_parsed_without_panic(bytes: Vec<u8>, quoted in "ID=['\"]?.{0,9}['\"\\\\]?") {
             let _ = (os_release(&bytes), os_release(quoted.as_bytes()));
-            let _ = (machine_id(&bytes), count_listed(&bytes));
+            let _ = machine_id(&bytes);
         }
     }
 }

@@ -38,6 +38,19 @@ pub(super) fn value<'a>(text: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
     lines(text).find_map(|line| line.strip_prefix(key)).map(<[u8]>::trim_ascii)
 }
 
+/// How many numbers a list such as `0-3,5` names (`Documentation/core-api/cpu_hotplug.rst`).
+pub(super) fn count_listed(text: &[u8]) -> Option<usize> {
+    let mut count = 0_usize;
+    for range in text.trim_ascii().split(|byte| *byte == b',') {
+        let mut ends = range.splitn(2, |byte| *byte == b'-');
+        let first = number(ends.next()?)?;
+        let last = ends.next().map_or(Some(first), number)?;
+        count =
+            count.checked_add(usize::try_from(last.checked_sub(first)?).ok()?.checked_add(1)?)?;
+    }
+    Some(count)
+}
+
 /// Whether `name` is in a list of names, in which a trailing `*` stands for any ending.
 pub(super) fn listed(names: &[String], name: &str) -> bool {
     names.iter().any(|listed| match listed.strip_suffix('*') {
@@ -50,6 +63,15 @@ pub(super) fn listed(names: &[String], name: &str) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn processors_are_counted_over_ranges() {
+        assert_eq!(count_listed(b"0\n"), Some(1));
+        assert_eq!(count_listed(b"0-3,5,8-9\n"), Some(7));
+        for not in [&b""[..], b"3-1", b"0-", b"0-18446744073709551615,1"] {
+            assert_eq!(count_listed(not), None, "{}", String::from_utf8_lossy(not));
+        }
+    }
 
     #[test]
     fn a_number_is_digits_only_and_fits() {
@@ -80,7 +102,7 @@ mod tests {
             for line in lines(&bytes) {
                 prop_assert!(!line.contains(&b'\n'));
                 for word in words(line) {
-                    let _ = (number(word), hexadecimal(word), value(&bytes, word));
+                    let _ = (number(word), hexadecimal(word), value(&bytes, word), count_listed(word));
                 }
             }
             prop_assert!(!lossy(&bytes).contains('\0'));

@@ -99,6 +99,8 @@ pub struct ProcessesCollector {
     descriptions: HashMap<(u32, u64), Description>,
     io: Vec<u8>,
     before: Option<Before>,
+    /// Processors that the machine can have, once that was read.
+    processors: Option<u64>,
 }
 
 impl ProcessesCollector {
@@ -114,6 +116,7 @@ impl ProcessesCollector {
             descriptions: HashMap::new(),
             io: vec![0; IO_MAX],
             before: None,
+            processors: None,
         }
     }
 
@@ -309,8 +312,8 @@ impl Collector for ProcessesCollector {
             if interval < INTERVAL_MIN {
                 return; // keep the older reading, so that the next one has an interval
             }
-            let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
-            let most = bound(ticks_per_second.saturating_mul(cores), interval, SLACK);
+            let processors = *self.processors.get_or_insert_with(|| processors(&mut self.file));
+            let most = bound(ticks_per_second.saturating_mul(processors), interval, SLACK);
             for row in &mut self.rows {
                 row.spent = before.spent(&row.seen, most);
             }
@@ -404,6 +407,14 @@ fn ticks(time: Duration, per_second: u64) -> u64 {
     (time.as_secs_f64() * per_second as f64) as u64
 }
 
+/// How many processors the machine can have while this kernel runs (`Documentation/admin-guide/cputopology.rst`): a
+/// process may use all of them, also where the agent may not.
+fn processors(file: &mut Reader) -> u64 {
+    let text = file.read("/sys/devices/system/cpu/possible").ok();
+    let possible = text.and_then(parse::count_listed);
+    possible.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1) as u64
+}
+
 /// Keeps the most important rows, in their order.
 fn keep(rows: &mut Vec<Row>, options: &ProcessesOptions) {
     let order = |a: &Row, b: &Row| rank(a, b, options.by);
@@ -462,6 +473,21 @@ mod tests {
 
     fn seen(pid: u32, started: u64, ticks: u64) -> Seen {
         Seen { pid, started, ticks }
+    }
+
+    #[test]
+    fn the_machines_processors_are_counted_also_where_the_agent_may_use_one() {
+        use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+        let mine = sched_getaffinity(None).unwrap();
+        let mut one = CpuSet::new();
+        one.set((0..CpuSet::MAX_CPU).find(|at| mine.is_set(*at)).unwrap());
+        let on_one = std::thread::spawn(move || {
+            sched_setaffinity(None, &one).unwrap();
+            (std::thread::available_parallelism().unwrap().get(), processors(&mut Reader::default()))
+        });
+        let (usable, possible) = on_one.join().unwrap();
+        assert_eq!(usable, 1);
+        assert!(possible >= u64::from(mine.count()), "{possible}");
     }
 
     #[test]
