@@ -4,7 +4,6 @@ use super::message::{DurableMessage, Kind};
 use super::queue::Spool;
 use super::recovery::shortened;
 use super::scan::{self, Entry, ITEMS_MAX};
-use super::status::time;
 use super::types::{MEMORY_MAX, TOMBSTONE_MAX};
 use crate::record_file::{HEAD, Storage};
 
@@ -13,21 +12,22 @@ impl<S: Storage> Spool<S> {
     /// allowed would not make room, so nothing was evicted. A tombstone is at most half as long as its reply, so it
     /// fits into the room that the reply leaves. It is an item too: at the limit of items none is kept.
     pub(super) fn make_room(&mut self, new: &Entry, handed_over: u64) -> bool {
-        let (in_file, stays) = (self.fits_in_file(new), self.stays_in_memory(new));
+        let (in_file, stays) = (self.items.fits_in_file(new), self.stays_in_memory(new));
         let memory_max = self.memory_max();
         if !self.can_make_room(new, handed_over) {
             return false;
         }
-        while self.waiting.len() + self.tombstones.len() >= ITEMS_MAX
-            || (in_file && self.live + self.tombstone_bytes() + new.record() > self.capacity())
+        while self.items.len() + self.tombstones.len() >= ITEMS_MAX
+            || (in_file
+                && self.items.in_file() + self.tombstones.bytes() + new.record() > self.capacity())
         {
             if !self.evict(new.kind, handed_over, |_| true) {
                 return false;
             }
         }
         while stays
-            && self.in_memory > 0
-            && self.in_memory + self.tombstone_bytes() + new.record() > memory_max
+            && self.frames.unwritten() > 0
+            && self.frames.unwritten() + self.tombstones.bytes() + new.record() > memory_max
         {
             if !self.evict(new.kind, handed_over, |entry| entry.offset.is_none()) {
                 return false;
@@ -39,39 +39,40 @@ impl<S: Storage> Spool<S> {
     /// Whether there is room for `new` once everything allowed is evicted, each with the longest tombstone it may
     /// leave.
     fn can_make_room(&self, new: &Entry, handed_over: u64) -> bool {
-        let (mut items, mut live, mut in_memory) = (self.waiting.len(), self.live, self.in_memory);
-        let mut tombstones = self.tombstone_bytes() + new.record();
-        let is_over = |items, live, in_memory, tombstones| {
+        let (mut items, mut in_file) = (self.items.len(), self.items.in_file());
+        let mut in_memory = self.frames.unwritten();
+        let mut tombstones = self.tombstones.bytes() + new.record();
+        let is_over = |items, in_file, in_memory, tombstones| {
             items + self.tombstones.len() >= ITEMS_MAX
-                || (self.fits_in_file(new) && live + tombstones > self.capacity())
+                || (self.items.fits_in_file(new) && in_file + tombstones > self.capacity())
                 || (self.stays_in_memory(new)
                     && in_memory > 0
                     && in_memory + tombstones > self.memory_max())
         };
-        if !is_over(items, live, in_memory, tombstones) {
+        if !is_over(items, in_file, in_memory, tombstones) {
             return true;
         }
         let gone =
-            self.waiting.iter().filter(|entry| entry.kind <= new.kind && entry.seq > handed_over);
+            self.waiting().iter().filter(|entry| entry.kind <= new.kind && entry.seq > handed_over);
         for entry in gone {
             items -= 1;
-            if self.fits_in_file(entry) {
-                live = live.saturating_sub(entry.record());
+            if self.items.fits_in_file(entry) {
+                in_file = in_file.saturating_sub(entry.record());
             }
             if entry.offset.is_none() {
                 in_memory = in_memory.saturating_sub(entry.record());
             }
-            if self.leaves_tombstone(entry) {
+            if self.tombstones.takes(entry) {
                 tombstones += (HEAD + TOMBSTONE_MAX) as u64;
             }
         }
-        !is_over(items, live, in_memory, tombstones)
+        !is_over(items, in_file, in_memory, tombstones)
     }
 
     /// Whether the item stays in memory: it does not fit into the file, or the disk is failing. Others are in
     /// memory only until they are written.
     fn stays_in_memory(&self, entry: &Entry) -> bool {
-        !self.fits_in_file(entry) || self.failing.is_some()
+        !self.items.fits_in_file(entry) || self.condition.is_failing()
     }
 
     fn memory_max(&self) -> u64 {
@@ -86,21 +87,21 @@ impl<S: Storage> Spool<S> {
         reason: &'static str,
     ) {
         self.count_loss(reason, entry.readings.into());
-        if !self.leaves_tombstone(&entry) {
+        if !self.tombstones.takes(&entry) {
             return;
         }
-        let Some(tombstone) = self.make_tombstone(&message.frame.bytes, &entry) else { return };
+        let Some(tombstone) = self.tombstones.make(&message.frame.bytes, &entry) else { return };
         let stands = Entry { length: u32::try_from(tombstone.len()).unwrap_or(u32::MAX), ..entry };
         if self.make_room(&stands, handed_over) {
-            self.tombstones.push((tombstone, entry.request));
+            self.tombstones.push(tombstone, entry.request);
         }
     }
 
     /// Evicts down to the capacity, where the file was larger before. Items longer than the capacity go first.
     pub(super) fn shrink(&mut self) {
         let all = self.capacity();
-        while self.waiting.len() + self.tombstones.len() > ITEMS_MAX
-            || self.live + self.tombstone_bytes() > all
+        while self.items.len() + self.tombstones.len() > ITEMS_MAX
+            || self.items.in_file() + self.tombstones.bytes() > all
         {
             let evict = self.evict(Kind::Completion, 0, |entry| entry.record() > all)
                 || self.evict(Kind::Completion, 0, |_| true);
@@ -119,73 +120,50 @@ impl<S: Storage> Spool<S> {
         which: impl Fn(&Entry) -> bool,
     ) -> bool {
         let may_go = |entry: &Entry| entry.kind <= most && entry.seq > handed_over && which(entry);
-        let first = self.waiting.iter().enumerate().filter(|(_, entry)| may_go(entry));
+        let first = self.waiting().iter().enumerate().filter(|(_, entry)| may_go(entry));
         // Of equal items `min_by_key` takes the first, which is the oldest.
-        let order = |(_, entry): &(usize, &Entry)| (entry.kind, !self.leaves_tombstone(entry));
+        let order = |(_, entry): &(usize, &Entry)| (entry.kind, !self.tombstones.takes(entry));
         let Some((index, entry)) = first.min_by_key(order) else { return false };
         let entry = *entry;
-        self.mark_full();
-        if self.leaves_tombstone(&entry) && self.waiting.len() + self.tombstones.len() < ITEMS_MAX {
-            let tombstone = self.tombstone_of(&entry);
-            self.tombstones.extend(tombstone.map(|tombstone| (tombstone, entry.request)));
+        self.condition.set_full(self.size);
+        if self.tombstones.takes(&entry)
+            && self.items.len() + self.tombstones.len() < ITEMS_MAX
+            && let Some(tombstone) = self.tombstone_of(&entry)
+        {
+            self.tombstones.push(tombstone, entry.request);
         }
         self.remove(index, "spool full");
         true
     }
 
-    /// Whether evicting the item leaves a tombstone.
-    fn leaves_tombstone(&self, entry: &Entry) -> bool {
-        let is_long = entry.length as usize > 2 * TOMBSTONE_MAX;
-        self.tombstone.is_some() && entry.kind == Kind::Response && is_long
-    }
-
     fn tombstone_of(&mut self, entry: &Entry) -> Option<Vec<u8>> {
         let read;
-        let line: &[u8] = match self.frames.get(&entry.seq) {
+        let line: &[u8] = match self.frames.get(entry.seq) {
             Some(frame) => &frame.bytes,
             None => {
                 read = scan::body(self.file.storage()?, entry).ok()??;
                 &read
             }
         };
-        self.make_tombstone(line, entry)
-    }
-
-    fn make_tombstone(&self, line: &[u8], entry: &Entry) -> Option<Vec<u8>> {
-        (self.tombstone?)(line, time(entry.at_ms))
-            .filter(|tombstone| tombstone.len() <= TOMBSTONE_MAX)
-    }
-
-    /// Bytes of the tombstones that are not in the queue yet.
-    pub(super) fn tombstone_bytes(&self) -> u64 {
-        self.tombstones.iter().map(|(tombstone, _)| (HEAD + tombstone.len()) as u64).sum()
-    }
-
-    pub(super) fn mark_full(&mut self) {
-        if !std::mem::replace(&mut self.full, true) {
-            tracing::warn!(
-                size = self.size,
-                "the spool is full; the least important messages are evicted"
-            );
-        }
+        self.tombstones.make(line, entry)
     }
 
     /// Removes an unacknowledged item, and counts it as lost.
     pub(super) fn remove(&mut self, index: usize, reason: &'static str) {
-        let Some(entry) = self.waiting.remove(index) else { return };
+        let Some(entry) = self.items.remove(index) else { return };
         self.count_loss(reason, entry.readings.into());
         if entry.offset.is_some() && !self.file.is_stale {
-            self.dropped.push(entry.seq);
+            self.recorded.drop_item(entry.seq);
         }
         self.release(&entry);
     }
 
     /// Drops everything that waits.
     pub fn drop_all(&mut self, reason: &'static str) {
-        while !self.waiting.is_empty() {
-            self.remove(self.waiting.len() - 1, reason);
+        while !self.items.is_empty() {
+            self.remove(self.items.len() - 1, reason);
         }
-        self.dropped.clear();
+        self.recorded.forget_drops();
         self.file.is_stale = true;
     }
 
@@ -193,9 +171,9 @@ impl<S: Storage> Spool<S> {
     pub fn drop_items(&mut self, numbers: &[u64]) -> Vec<u64> {
         let mut missing = Vec::new();
         for number in numbers {
-            match self.waiting.binary_search_by_key(number, |entry| entry.seq) {
-                Ok(index) => self.remove(index, "dropped"),
-                Err(_) => missing.push(*number),
+            match self.items.index_of(*number) {
+                Some(index) => self.remove(index, "dropped"),
+                None => missing.push(*number),
             }
         }
         missing

@@ -97,7 +97,7 @@ impl<S: Storage> Job<S> {
             spool.change_machine(&identity);
         }
         node.sent(spool.acknowledge(input.read));
-        let acknowledged = std::mem::take(&mut spool.acknowledged);
+        let acknowledged = spool.take_acknowledged();
         spool.handed_over(input.handed_over);
         if input.retry {
             spool.retry(now_ms);
@@ -141,7 +141,7 @@ impl<S: Storage> Job<S> {
             dirty: spool.is_dirty(),
             urgent: spool.is_urgent(),
             untidy: spool.is_untidy(),
-            failing: spool.failing.is_some(),
+            failing: spool.condition.is_failing(),
             ready,
         };
         for (reason, weight) in spool.losses() {

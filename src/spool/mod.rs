@@ -12,6 +12,10 @@
 //! and appends records (`record`) to the [record file](crate::record_file) (`write`). At a start, `recovery` reads
 //! it through `scan` and `first`. `acks`, `status` and `session_ids` are what other parts of the agent read.
 //!
+//! Each part of the queue's state is changed by its own type only: `items` (what waits, and its sums), `frames` (those in
+//! memory), `tombstones`, `recorded` (what the file knows of the queue) and `condition` (what keeps messages from being
+//! stored).
+//!
 //! # Guarantees
 //! - A message is with the kernel before the port gets it, so it survives the agent's death, also by `kill -9`.
 //! - It survives a power cut after at most 50 ms ([`SYNC_WITHIN`]): one sync covers all messages since the last.
@@ -71,6 +75,11 @@ mod eviction;
 mod write;
 mod record;
 mod recovery;
+mod items;
+mod frames;
+mod tombstones;
+mod recorded;
+mod condition;
 mod scan;
 mod first;
 mod acks;
@@ -94,7 +103,7 @@ pub use task::{Machine, SpoolTask};
 pub(crate) use types::{CACHE_MAX, SIZE_MAX};
 pub use types::{MEMORY_MAX, Opened, SIZE, SIZE_MIN, Settings, State, TOMBSTONE_MAX};
 
-pub(crate) use status::{millis, time};
+pub(crate) use record::{millis, time};
 
 /// The names of the spool in the state folder.
 pub const NAMES: Names =

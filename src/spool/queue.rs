@@ -1,19 +1,23 @@
 //! The queue of durable messages, with its bytes on disk. It has no clock: the time is an argument. Blocks as its
 //! storage does.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 
 use tokio::time::Instant;
 
+use super::condition::Condition;
 use super::first::Session;
+use super::frames::Frames;
+use super::items::Items;
 use super::message::{DurableMessage, Kind};
 use super::record::BODY_MAX;
+use super::recorded::Recorded;
 use super::scan::{self, Entry};
 use super::session_ids::SessionIds;
-use super::types::{CACHE_MAX, Losses, State, Tombstone};
+use super::tombstones::Tombstones;
+use super::types::{Losses, State};
 use crate::model::Frame;
-use crate::pipeline::EventCount;
 use crate::port::TrackedFrame;
 use crate::record_file::{RecordFile, Storage};
 
@@ -23,60 +27,57 @@ const GATHER_MAX: u64 = 256 << 10;
 /// The queue. See the module for its guarantees.
 #[derive(Debug)]
 pub struct Spool<S> {
-    /// `None`: memory only.
+    /// Without storage: memory only.
     pub(super) file: RecordFile<S>,
     /// A file that could not be read, held open so that no other process writes to it.
-    #[expect(dead_code, reason = "it is held for its lock")]
     pub(super) unreadable: Option<S>,
     pub(super) size: u64,
     pub(super) session: Session,
-    pub(super) waiting: VecDeque<Entry>,
-    /// Frames in memory: those that are not on disk, and a cache of some that are.
-    pub(super) frames: BTreeMap<u64, Frame>,
-    /// Bytes in `frames` of items that are on disk too.
-    pub(super) cached: u64,
-    /// Bytes in `frames` of items that are not.
-    pub(super) in_memory: u64,
-    /// Bytes of records that are, or will be, in the file.
-    pub(super) live: u64,
-    /// Bytes of all waiting records, and their weight in readings.
-    pub(super) bytes: u64,
-    pub(super) weight: u64,
-    /// What `end` is when nothing waits.
-    pub(super) empty_end: u64,
+    pub(super) session_ids: SessionIds,
+    pub(super) items: Items,
+    pub(super) frames: Frames,
+    pub(super) tombstones: Tombstones,
+    pub(super) recorded: Recorded,
+    pub(super) condition: Condition,
+    /// The number of the next item.
     pub(super) next_seq: u64,
     /// The first number of this run; lower ones are from earlier runs.
     pub(super) first_seq: u64,
-    /// Acknowledged up to here …
+    /// Items up to this number are acknowledged.
     pub(super) acked: u64,
-    /// … and this is what the file has recorded.
-    pub(super) acked_written: u64,
-    /// Items up to this number were written, or do not fit into the file.
-    pub(super) written: u64,
-    /// Dropped items that the file has not recorded yet.
-    pub(super) dropped: Vec<u64>,
-    /// … and that includes items.
-    pub(super) urgent: bool,
-    /// Why writes fail.
-    pub(super) failing: Option<String>,
-    /// Why there is no file, where there should be one.
-    pub(super) unusable: Option<String>,
-    pub(super) full: bool,
-    pub(super) losses: Losses,
-    pub(super) session_ids: SessionIds,
-    /// Makes the tombstone of an evicted reply.
-    pub(super) tombstone: Option<Tombstone>,
-    /// Tombstones, with their requests, that are not in the queue yet.
-    pub(super) tombstones: Vec<(Vec<u8>, u32)>,
+    /// What was lost since this was last taken.
+    losses: Losses,
     /// The requests whose replies were acknowledged since this was last taken.
-    pub(super) acknowledged: Vec<u32>,
+    acknowledged: Vec<u32>,
 }
 
 impl<S: Storage> Spool<S> {
+    /// An empty one of `size` bytes, with the file in `storage`.
+    pub(super) fn new(storage: Option<S>, size: u64, session: Session) -> Self {
+        let longest = if storage.is_some() { capacity(size) } else { 0 };
+        Self {
+            file: RecordFile::new(storage.map(Box::new)),
+            unreadable: None,
+            size,
+            session_ids: SessionIds::of_run(session.run),
+            session,
+            items: Items::new(longest),
+            frames: Frames::default(),
+            tombstones: Tombstones::default(),
+            recorded: Recorded::default(),
+            condition: Condition::default(),
+            next_seq: 1,
+            first_seq: 1,
+            acked: 0,
+            losses: Losses::new(),
+            acknowledged: Vec::new(),
+        }
+    }
+
     /// The most bytes of waiting records. The rest of the file is for acknowledged records, so that the file is
     /// rewritten at most once for every quarter of its size.
     pub(super) fn capacity(&self) -> u64 {
-        self.size / 4 * 3
+        capacity(self.size)
     }
 
     /// Adds a message, in memory until [`flush`](Self::flush), which this may call. Evicts others for it, counted
@@ -85,7 +86,10 @@ impl<S: Storage> Spool<S> {
     pub fn put(&mut self, message: DurableMessage, handed_over: u64, now_ms: u64) {
         let entry = Entry::of(&message, now_ms);
         let is_long = entry.length as usize > BODY_MAX;
-        if !is_long && self.in_memory + entry.record() > GATHER_MAX && self.failing.is_none() {
+        if !is_long
+            && self.frames.unwritten() + entry.record() > GATHER_MAX
+            && !self.condition.is_failing()
+        {
             self.flush(now_ms);
         }
         let oldest = message.frame.oldest;
@@ -96,7 +100,7 @@ impl<S: Storage> Spool<S> {
             self.put_tombstones(oldest, now_ms);
             return self.push(entry, message);
         } else {
-            self.mark_full();
+            self.condition.set_full(self.size);
             self.reject((entry, message), handed_over, "spool full");
         }
         self.put_tombstones(oldest, now_ms);
@@ -104,7 +108,7 @@ impl<S: Storage> Spool<S> {
 
     /// Adds the tombstones of what was evicted at the opening; [`put`](Self::put) does it too.
     pub fn put_tombstones(&mut self, now: Instant, now_ms: u64) {
-        for (tombstone, request) in std::mem::take(&mut self.tombstones) {
+        for (tombstone, request) in self.tombstones.take() {
             let frame = Frame::new(tombstone, 0, now);
             let tombstone = DurableMessage { frame, kind: Kind::Response, request };
             self.push(Entry::of(&tombstone, now_ms), tombstone);
@@ -114,41 +118,15 @@ impl<S: Storage> Spool<S> {
     fn push(&mut self, entry: Entry, message: DurableMessage) {
         let entry = Entry { seq: self.next_seq, ..entry };
         self.next_seq += 1;
-        if self.fits_in_file(&entry) {
-            self.live += entry.record();
-        }
-        self.in_memory += entry.record();
-        self.bytes += entry.record();
-        self.weight += message.weight();
-        self.frames.insert(entry.seq, message.frame);
-        self.waiting.push_back(entry);
+        self.frames.insert(&entry, message.frame);
+        self.items.push(entry);
     }
 
-    /// Whether an item fits into the file, if there is one.
-    pub(super) fn fits_in_file(&self, entry: &Entry) -> bool {
-        self.file.has_storage() && (entry.offset.is_some() || entry.record() <= self.capacity())
-    }
-
+    /// An item is out of the queue: its frame goes, too.
     pub(super) fn release(&mut self, entry: &Entry) {
-        self.bytes = self.bytes.saturating_sub(entry.record());
-        self.weight = self.weight.saturating_sub(entry.readings.into());
-        if self.fits_in_file(entry) {
-            self.live = self.live.saturating_sub(entry.record());
-        }
-        self.uncache(entry);
-        if self.full && self.live < self.capacity() / 2 {
-            self.full = false;
-            tracing::info!("the spool of messages for the host has room again");
-        }
-    }
-
-    fn uncache(&mut self, entry: &Entry) {
-        if self.frames.remove(&entry.seq).is_some() {
-            let counter = match entry.offset {
-                Some(_) => &mut self.cached,
-                None => &mut self.in_memory,
-            };
-            *counter = counter.saturating_sub(entry.record());
+        self.frames.remove(entry);
+        if self.items.in_file() < self.capacity() / 2 {
+            self.condition.set_free();
         }
     }
 
@@ -158,28 +136,18 @@ impl<S: Storage> Spool<S> {
         }
     }
 
-    /// An item in memory is in the file now.
+    /// The record of the item at `index` is in the file now.
     pub(super) fn set_offset(&mut self, index: usize, offset: u32) {
-        let Some(entry) = self.waiting.get_mut(index) else { return };
-        let was = entry.offset.replace(offset);
-        let entry = *entry;
-        self.urgent |= self.file.is_dirty;
-        if was.is_some() {
-            return;
-        }
-        self.in_memory = self.in_memory.saturating_sub(entry.record());
-        if self.cached + entry.record() > CACHE_MAX {
-            self.frames.remove(&entry.seq);
-        } else {
-            self.cached += entry.record();
+        self.recorded.has_unsynced_items |= self.file.is_dirty;
+        if let Some(entry) = self.items.set_offset(index, offset) {
+            self.frames.set_written(&entry);
         }
     }
 
     /// Removes acknowledged items, everything up to `seq`. Returns their weight.
     pub fn acknowledge(&mut self, seq: u64) -> u64 {
         let mut weight = 0;
-        while self.waiting.front().is_some_and(|first| first.seq <= seq) {
-            let Some(entry) = self.waiting.pop_front() else { break };
+        while let Some(entry) = self.items.pop_up_to(seq) {
             weight += u64::from(entry.readings);
             if entry.request > 0 {
                 self.acknowledged.push(entry.request);
@@ -200,8 +168,8 @@ impl<S: Storage> Spool<S> {
     ) -> Vec<TrackedFrame> {
         let mut taken = Vec::new();
         let mut room = bytes;
-        let mut index = self.waiting.partition_point(|entry| entry.seq <= handed_over);
-        while let Some(entry) = self.waiting.get(index).copied() {
+        let mut index = self.items.first_after(handed_over);
+        while let Some(entry) = self.items.get(index) {
             if taken.len() >= items || (!taken.is_empty() && u64::from(entry.length) > room) {
                 break;
             }
@@ -224,7 +192,7 @@ impl<S: Storage> Spool<S> {
     }
 
     fn frame(&mut self, entry: &Entry, now: Instant) -> Option<Frame> {
-        if let Some(frame) = self.frames.get(&entry.seq) {
+        if let Some(frame) = self.frames.get(entry.seq) {
             return Some(frame.clone());
         }
         let acked = scan::body(self.file.storage()?, entry);
@@ -237,12 +205,10 @@ impl<S: Storage> Spool<S> {
 
     /// Items up to `handed_over` are with the port: their cached bytes are dropped.
     pub fn handed_over(&mut self, handed_over: u64) {
-        while let Some((&seq, _)) = self.frames.range(..=handed_over).next() {
-            let Ok(index) = self.waiting.binary_search_by_key(&seq, |entry| entry.seq) else {
-                break;
-            };
-            match self.waiting[index] {
-                entry if entry.offset.is_some() => self.uncache(&entry),
+        while let Some(seq) = self.frames.first_up_to(handed_over) {
+            let entry = self.items.index_of(seq).and_then(|index| self.items.get(index));
+            match entry {
+                Some(entry) if entry.offset.is_some() => self.frames.remove(&entry),
                 _ => break,
             }
         }
@@ -253,24 +219,29 @@ impl<S: Storage> Spool<S> {
         std::mem::take(&mut self.losses)
     }
 
+    /// The requests whose replies were acknowledged since the last call.
+    pub(super) fn take_acknowledged(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.acknowledged)
+    }
+
     /// What waits, oldest first.
     pub fn waiting(&self) -> &VecDeque<Entry> {
-        &self.waiting
+        self.items.all()
     }
 
     /// Bytes of all that waits, with its records' heads.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.items.bytes()
     }
 
     /// The weight, in readings, of everything that waits.
     pub fn weight(&self) -> u64 {
-        self.weight
+        self.items.weight()
     }
 
     /// Bytes of the waiting items up to number `seq`.
     pub fn bytes_up_to(&self, seq: u64) -> u64 {
-        self.waiting.iter().take_while(|entry| entry.seq <= seq).map(Entry::record).sum()
+        self.items.all().iter().take_while(|entry| entry.seq <= seq).map(Entry::record).sum()
     }
 
     /// Whether its calls may block on a disk.
@@ -280,21 +251,21 @@ impl<S: Storage> Spool<S> {
 
     /// Its state.
     pub fn state(&self) -> State {
-        match &self.failing {
-            _ if !self.file.has_storage() => State::Memory,
-            Some(error) => State::Failing(error.clone()),
-            None if self.full => State::Full,
-            None => State::Ok,
-        }
+        self.condition.state(self.file.has_storage())
     }
 
     /// Why messages are not stored on disk although they should be.
     pub fn trouble(&self) -> Option<&String> {
-        self.failing.as_ref().or(self.unusable.as_ref())
+        self.condition.trouble()
     }
 
     /// The session numbers of this run.
     pub fn session_ids(&self) -> SessionIds {
         self.session_ids.clone()
     }
+}
+
+/// The most bytes of waiting records in a file of `size` bytes.
+fn capacity(size: u64) -> u64 {
+    size / 4 * 3
 }

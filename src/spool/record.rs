@@ -4,6 +4,8 @@
 //! A file whose first eight bytes are corrupt is read all the same if its records are valid. So a later version
 //! that gives them another meaning must use another checksum, too.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use super::message::Kind;
 use crate::record_file;
 
@@ -74,6 +76,17 @@ pub(super) fn read(bytes: &[u8]) -> Option<Head> {
 /// Whether `body` has the checksum in `head`, whose other fields may be corrupt.
 pub(super) fn has_sum(head: &[u8], body: &[u8]) -> bool {
     head.get(12..16) == Some(&crc32fast::hash(body).to_le_bytes()[..])
+}
+
+/// The time in a record; the epoch if it is out of range.
+pub(crate) fn time(at_ms: u64) -> SystemTime {
+    UNIX_EPOCH.checked_add(Duration::from_millis(at_ms)).unwrap_or(UNIX_EPOCH)
+}
+
+/// A time as it is stored in a record.
+pub(crate) fn millis(at: SystemTime) -> u64 {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -1,17 +1,17 @@
 //! Recovery: opens a spool from its file, in memory, or for editing.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
 use super::NAMES;
 use super::first::Session;
 use super::queue::Spool;
-use super::scan::{self, Entry, Scan};
-use super::session_ids::SessionIds;
-use super::types::{Losses, Opened, SIZE_MAX, SIZE_MIN, Settings, State};
+use super::recorded::Recorded;
+use super::scan::{self, Scan};
+use super::tombstones::Tombstones;
+use super::types::{Opened, SIZE_MAX, SIZE_MIN, Settings, State};
 use crate::files::StateFolder;
 use crate::machine_events::is_same_machine;
-use crate::record_file::{File, RecordFile, Storage};
+use crate::record_file::{File, Storage};
 use crate::sinks::io_reason;
 
 /// The most bytes of an identity or boot id.
@@ -59,10 +59,11 @@ impl<S: Storage> Spool<S> {
             ));
         }
         if let Some(why) = unusable {
-            let (spool, opened) = Self::begin(None, settings, now_ms);
-            let trouble = Some(format!("{why} (it is left as it is, for the next start)"));
-            let unusable = trouble.clone();
-            return (Self { unreadable: storage, unusable, ..spool }, Opened { trouble, ..opened });
+            let (mut spool, opened) = Self::begin(None, settings, now_ms);
+            let why = format!("{why} (it is left as it is, for the next start)");
+            spool.unreadable = storage;
+            spool.condition.set_unusable(why.clone());
+            return (spool, Opened { trouble: Some(why), ..opened });
         }
         let before = found.session.clone().unwrap_or_default();
         let session = Session {
@@ -74,7 +75,7 @@ impl<S: Storage> Spool<S> {
             !before.identity.is_empty() && !is_same_machine(&before.identity, &session.identity);
         let size = settings.size.clamp(SIZE_MIN, SIZE_MAX);
         let mut spool = Self::new(storage, size, session);
-        spool.tombstone = settings.tombstone;
+        spool.tombstones = Tombstones::new(settings.tombstone);
         spool.fill(&found);
         spool.count_loss("damaged", found.damaged);
         // A file torn by a power cut was written before this boot.
@@ -83,62 +84,25 @@ impl<S: Storage> Spool<S> {
         let mut opened =
             Opened { cloned, aside, corruptions: found.corruptions, ..Opened::default() };
         if cloned {
-            opened.dropped = spool.waiting.len() as u64;
+            opened.dropped = spool.items.len() as u64;
             spool.drop_all("cloned");
         }
         spool.shrink();
         spool.file.is_stale |= cloned || !opened.corruptions.is_empty();
         spool.start(now_ms);
-        opened.waiting = spool.waiting.len() as u64;
-        opened.trouble.clone_from(&spool.failing);
+        opened.waiting = spool.items.len() as u64;
+        opened.trouble = spool.condition.failing().cloned();
         (spool, opened)
     }
 
-    fn new(storage: Option<S>, size: u64, session: Session) -> Self {
-        let session_ids = SessionIds::of_run(session.run);
-        Self {
-            file: RecordFile::new(storage.map(Box::new)),
-            unreadable: None,
-            size,
-            session,
-            waiting: VecDeque::new(),
-            frames: BTreeMap::new(),
-            cached: 0,
-            in_memory: 0,
-            live: 0,
-            bytes: 0,
-            weight: 0,
-            empty_end: 0,
-            next_seq: 1,
-            first_seq: 1,
-            acked: 0,
-            acked_written: 0,
-            written: 0,
-            dropped: Vec::new(),
-            urgent: false,
-            failing: None,
-            unusable: None,
-            full: false,
-            losses: Losses::new(),
-            session_ids,
-            tombstone: None,
-            tombstones: Vec::new(),
-            acknowledged: Vec::new(),
-        }
-    }
-
     fn fill(&mut self, found: &Scan) {
-        self.waiting.clone_from(&found.waiting);
-        self.live = self.waiting.iter().map(Entry::record).sum();
-        self.bytes = self.live;
-        self.weight = self.waiting.iter().map(|entry| u64::from(entry.readings)).sum();
+        found.waiting.iter().for_each(|entry| self.items.push(*entry));
         self.file.end = if found.session.is_some() { found.end } else { 0 };
         self.file.is_stale = found.end < found.length || found.session.is_none();
         self.next_seq = found.next_seq.max(1);
         self.first_seq = self.next_seq;
-        self.written = self.next_seq - 1;
-        let first = self.waiting.front().map_or(self.next_seq, |first| first.seq);
-        (self.acked, self.acked_written) = (first - 1, first - 1);
+        self.acked = found.waiting.front().map_or(self.next_seq, |first| first.seq) - 1;
+        self.recorded = Recorded::new(self.next_seq - 1, self.acked);
     }
 }
 
@@ -166,7 +130,7 @@ pub fn open(
             "durable messages are kept in memory only, and lost with the agent"
         );
         why.clone_from(&trouble);
-        spool.unusable = Some(trouble);
+        spool.condition.set_unusable(trouble);
     }
     (spool, opened)
 }

@@ -2,11 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
 
 use super::queue::Spool;
+use super::record::time;
 use super::scan::Entry;
 use super::types::State;
 use crate::record_file::Storage;
@@ -71,7 +72,7 @@ impl SpoolStatus {
         let items = spool.waiting().len() as u64;
         let is_in_memory = |entry: &&Entry| entry.offset.is_none();
         // Mostly there is none, so nothing is counted.
-        let in_memory = match spool.in_memory {
+        let in_memory = match spool.frames.unwritten() {
             0 => 0,
             _ => spool.waiting().iter().filter(is_in_memory).count() as u64,
         };
@@ -81,15 +82,4 @@ impl SpoolStatus {
         self.0.is_half_full.store(spool.bytes() >= spool.capacity() / 2, Relaxed);
         self.0.changed.notify_waiters();
     }
-}
-
-/// The time in a record; the epoch if it is out of range.
-pub(crate) fn time(at_ms: u64) -> SystemTime {
-    UNIX_EPOCH.checked_add(Duration::from_millis(at_ms)).unwrap_or(UNIX_EPOCH)
-}
-
-/// A time as it is stored in a record.
-pub(crate) fn millis(at: SystemTime) -> u64 {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,15 +1,15 @@
 //! Writes the spool to disk: appends records, or rewrites the file beside the old one.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 
 use super::first::Session;
+use super::frames::Frames;
 use super::queue::Spool;
 use super::record::{self, MAGIC, RecordKind};
+use super::recorded::Recorded;
 use super::scan::{self, Entry};
-use crate::model::Frame;
-use crate::record_file::{HEAD, Storage, append_all};
-use crate::sinks::io_reason;
+use crate::record_file::{Storage, append_all};
 
 /// Bytes that are buffered for one write.
 const WRITE_BYTES: usize = 64 << 10;
@@ -17,12 +17,12 @@ const WRITE_BYTES: usize = 64 << 10;
 impl<S: Storage> Spool<S> {
     /// Records the start of a run.
     pub(super) fn start(&mut self, now_ms: u64) {
-        self.empty_end = self.file.end; // longer than a new file; corrected when it is written anew
+        self.recorded.empty_end = self.file.end; // longer than a new file; corrected when it is written anew
         let done =
             if self.file.is_stale { self.rewrite(now_ms) } else { self.write_session(now_ms) };
         match done {
             Ok(()) => self.sync(now_ms),
-            Err(error) => self.fail(&error),
+            Err(error) => self.condition.fail(&error),
         }
     }
 
@@ -30,35 +30,32 @@ impl<S: Storage> Spool<S> {
     /// nothing while the disk is failing: see [`retry`](Self::retry).
     pub fn flush(&mut self, now_ms: u64) {
         if self.file.has_storage()
-            && self.failing.is_none()
+            && !self.condition.is_failing()
             && let Err(error) = self.try_flush(now_ms)
         {
-            self.fail(&error);
+            self.condition.fail(&error);
         }
     }
 
     /// Makes everything written survive a power cut.
     pub fn sync(&mut self, now_ms: u64) {
-        if self.failing.is_none()
+        if !self.condition.is_failing()
             && let Err(error) = self.try_sync(now_ms)
         {
-            self.fail(&error);
+            self.condition.fail(&error);
         }
     }
 
     /// Tries whether a failing disk works again. The record of this run is written in any case: the one of the start may be
     /// missing, and only a write that succeeds shows that the disk takes something.
     pub fn retry(&mut self, now_ms: u64) {
-        if self.failing.is_none() {
+        if !self.condition.is_failing() {
             return;
         }
         let written = self.try_flush(now_ms).and_then(|()| self.write_session(now_ms));
         match written.and_then(|()| self.try_sync(now_ms)) {
-            Ok(()) => {
-                self.failing = None;
-                tracing::info!("messages for the host are written to disk again");
-            }
-            Err(error) => self.failing = Some(io_reason(&error)),
+            Ok(()) => self.condition.recover(),
+            Err(error) => self.condition.fail(&error),
         }
     }
 
@@ -101,24 +98,27 @@ impl<S: Storage> Spool<S> {
     /// Whether [`tidy`](Self::tidy) has something to do.
     pub fn is_untidy(&self) -> bool {
         self.file.has_storage()
-            && self.failing.is_none()
-            && self.waiting.is_empty()
-            && self.file.end > self.empty_end
+            && !self.condition.is_failing()
+            && self.items.is_empty()
+            && self.file.end > self.recorded.empty_end
     }
 
     /// Whether something written is not synced.
     pub fn is_dirty(&self) -> bool {
-        self.file.is_dirty && self.failing.is_none()
+        self.file.is_dirty && !self.condition.is_failing()
     }
 
     /// Whether everything that waits is on disk, and synced.
     pub fn is_stored(&self) -> bool {
-        self.file.has_storage() && self.in_memory == 0 && self.failing.is_none() && !self.urgent
+        self.file.has_storage()
+            && self.frames.unwritten() == 0
+            && !self.condition.is_failing()
+            && !self.recorded.has_unsynced_items
     }
 
     /// Whether unsynced data includes items, and not only acknowledgements and drops.
     pub fn is_urgent(&self) -> bool {
-        self.urgent && self.is_dirty()
+        self.recorded.has_unsynced_items && self.is_dirty()
     }
 
     /// Appends the record of this run, or rewrites the file where it would be too long.
@@ -131,41 +131,31 @@ impl<S: Storage> Spool<S> {
         self.file.append(&bytes)
     }
 
-    fn fail(&mut self, error: &io::Error) {
-        let error = io_reason(error);
-        if self.failing.is_none() {
-            tracing::warn!(error, "spool cannot be written; durable messages are kept in memory");
-        }
-        self.failing = Some(error);
-    }
-
     fn try_flush(&mut self, now_ms: u64) -> io::Result<()> {
-        let first = self.waiting.partition_point(|entry| entry.seq <= self.written);
-        let notes = self.dropped.len() + usize::from(self.acked > self.acked_written);
-        let unwritten = self.waiting.range(first..).filter(|entry| self.fits_in_file(entry));
+        let first = self.items.first_after(self.recorded.items);
+        let unwritten =
+            self.waiting().range(first..).filter(|entry| self.items.fits_in_file(entry));
         let bytes = unwritten.map(|entry| entry.record()).sum::<u64>();
-        let bytes = bytes + (notes * HEAD) as u64;
+        let bytes = bytes + self.recorded.missing_bytes(self.acked);
         if self.file.is_stale || (bytes > 0 && self.file.end + bytes > self.size) {
             return self.rewrite(now_ms);
         }
         let mut out = Vec::new();
-        for number in &self.dropped {
-            record::write(RecordKind::Dropped, *number, now_ms, (0, 0), &[], &mut out);
-        }
-        if self.acked > self.acked_written {
-            record::write(RecordKind::Read, self.acked, now_ms, (0, 0), &[], &mut out);
-        }
+        self.recorded.write_missing(self.acked, now_ms, &mut out);
         let mut gathered = Vec::new();
-        for index in first..self.waiting.len() {
-            let entry = self.waiting[index];
-            if let Some(frame) = self.frames.get(&entry.seq).filter(|_| self.fits_in_file(&entry)) {
+        let count = self.items.len();
+        for index in first..count {
+            let Some(entry) = self.items.get(index) else { break };
+            if let Some(frame) =
+                self.frames.get(entry.seq).filter(|_| self.items.fits_in_file(&entry))
+            {
                 gathered.push((index, self.file.end + out.len() as u64));
                 let (what, says) = (RecordKind::Item(entry.kind), (entry.readings, entry.request));
                 record::write(what, entry.seq, entry.at_ms, says, &frame.bytes, &mut out);
             }
-            if out.len() >= WRITE_BYTES || index + 1 == self.waiting.len() {
+            if out.len() >= WRITE_BYTES || index + 1 == count {
                 self.append_gathered(&mut out, &mut gathered)?;
-                self.written = entry.seq;
+                self.recorded.items = entry.seq;
             }
         }
         self.append_gathered(&mut out, &mut gathered)
@@ -179,8 +169,7 @@ impl<S: Storage> Spool<S> {
         self.file.append(out)?;
         out.clear();
         // The first part holds all of these records.
-        self.dropped.clear();
-        self.acked_written = self.acked;
+        self.recorded.nothing_is_missing(self.acked);
         for (index, offset) in gathered.drain(..) {
             self.set_offset(index, u32::try_from(offset).map_err(io::Error::other)?);
         }
@@ -191,7 +180,7 @@ impl<S: Storage> Spool<S> {
         if self.file.sync().is_err() {
             return self.rewrite(now_ms);
         }
-        self.urgent = false;
+        self.recorded.has_unsynced_items = false;
         Ok(())
     }
 
@@ -199,7 +188,7 @@ impl<S: Storage> Spool<S> {
     fn rewrite(&mut self, now_ms: u64) -> io::Result<()> {
         let content = Content {
             session: &self.session,
-            waiting: &self.waiting,
+            waiting: self.items.all(),
             frames: &self.frames,
             longest: self.capacity(),
             next_seq: self.next_seq,
@@ -209,17 +198,17 @@ impl<S: Storage> Spool<S> {
             Ok((made.end, made))
         });
         let Some(made) = made else { return done };
-        (self.urgent, self.empty_end) = (false, made.empty_end);
-        (self.acked_written, self.written) = (self.acked, self.next_seq - 1);
+        self.recorded = Recorded::new(self.next_seq - 1, self.acked);
+        self.recorded.empty_end = made.empty_end;
         for (index, offset) in made.places {
             self.set_offset(index, u32::try_from(offset).map_err(io::Error::other)?);
         }
         for seq in made.damaged {
-            if let Ok(index) = self.waiting.binary_search_by_key(&seq, |entry| entry.seq) {
+            if let Some(index) = self.items.index_of(seq) {
                 self.remove(index, "damaged");
             }
         }
-        self.dropped.clear();
+        self.recorded.forget_drops(); // of what the old file had
         done
     }
 }
@@ -228,7 +217,7 @@ impl<S: Storage> Spool<S> {
 struct Content<'a> {
     session: &'a Session,
     waiting: &'a VecDeque<Entry>,
-    frames: &'a BTreeMap<u64, Frame>,
+    frames: &'a Frames,
     /// The longest record that fits into a file.
     longest: u64,
     next_seq: u64,
@@ -247,7 +236,7 @@ impl Content<'_> {
                 continue;
             }
             let acked;
-            let body: &[u8] = match self.frames.get(&entry.seq) {
+            let body: &[u8] = match self.frames.get(entry.seq) {
                 Some(frame) => &frame.bytes,
                 None => match scan::body(storage, entry) {
                     Ok(Some(body)) => {
