@@ -17,14 +17,10 @@
 //! file describes.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tokio::task::{JoinError, JoinSet, spawn_blocking};
-use tokio::time::{Instant, sleep};
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::assemble::{metrics_flow, records_flow};
@@ -33,25 +29,22 @@ use crate::agent::command_state::{CommandState, limits};
 use crate::agent::error::AgentError;
 use crate::agent::flow::{Built, Site};
 use crate::agent::port_registry::Ports;
+use crate::agent::reload::flow_tasks::FlowTasks;
+use crate::agent::reload::host_events::HostEvents;
+use crate::agent::reload::memory_ceiling::MemoryCeiling;
 use crate::agent::reload::plan::{Key, Plan, UnreadPort, Wanted};
 use crate::agent::reload::report::Report;
 use crate::agent::status::StatusReport;
 use crate::commands::authorize::Authorize;
 use crate::commands::execute::running::Running;
-use crate::commands::notify::agent_events::{AgentEvents, EventReceiver};
-use crate::commands::notify::drop_report::DropReport;
-use crate::commands::notify::spool_status::SpoolEvents;
 use crate::commands::request_log::RequestLog;
 use crate::config::{AgentSettings, MemoryLimit, Read};
 use crate::files::StateFolder;
 use crate::metrics::latest::Latest;
 use crate::model::Group;
-use crate::pipeline::{
-    ExitStatus, Graph, MemoryBudget, Outcome, Restart, StateStore, StatsRegistry, Task, run_until,
-};
+use crate::pipeline::{Graph, Outcome, Restart, StateStore, StatsRegistry, Task};
 use crate::port;
 use crate::spool::Machine;
-use crate::wire::outbound::AgentEvent;
 
 /// The running flows, their ports, and the state that they share.
 pub(in crate::agent) struct FlowManager {
@@ -62,24 +55,16 @@ pub(in crate::agent) struct FlowManager {
     /// The request log, to be closed at the end.
     log: Option<RequestLog>,
     /// Bounds the bytes in all queues.
-    pub memory_budget: MemoryBudget,
-    /// The last memory ceiling that was logged, if it is below the configured one.
-    limited: Option<(u64, MemoryLimit)>,
-    drop_report: DropReport,
-    spool_state: SpoolEvents,
+    memory: MemoryCeiling,
     health: StatsRegistry,
     stop: CancellationToken,
     /// Sends events to the host.
-    pub events: AgentEvents,
-    event_receiver: EventReceiver,
+    pub events: HostEvents,
     latest: Latest,
     ports: Ports,
     flows: BTreeMap<Key, Flow>,
-    running: JoinSet<(Outcome, bool)>,
+    tasks: FlowTasks,
     running_commands: Running,
-    /// How long a stopped flow may drain, in milliseconds.
-    drain_ms: Arc<AtomicU64>,
-    outcome: Outcome,
 }
 
 /// A running flow.
@@ -110,27 +95,20 @@ impl FlowManager {
         health: &StatsRegistry,
         stop: &CancellationToken,
     ) -> Self {
-        let (events, event_receiver) = AgentEvents::new(health);
         let ports = Ports::new(port, health, stop).for_hosts(agent.host);
         Self {
             agent,
             command_state: None,
             log: None,
-            memory_budget: MemoryBudget::default(),
-            limited: None,
-            drop_report: DropReport::default(),
-            spool_state: SpoolEvents::default(),
+            memory: MemoryCeiling::default(),
             ports,
             health: health.clone(),
             stop: stop.clone(),
-            events,
-            event_receiver,
+            events: HostEvents::new(health),
             latest: Latest::default(),
             flows: BTreeMap::new(),
-            running: JoinSet::new(),
+            tasks: FlowTasks::new(stop),
             running_commands: Running::default(),
-            drain_ms: Arc::default(),
-            outcome: Outcome { end: ExitStatus::Done, drained: true },
         }
     }
 
@@ -178,9 +156,8 @@ impl FlowManager {
         self.agent.restart = plan.agent.restart;
         self.agent.reload = plan.agent.reload;
         self.agent.memory = plan.agent.memory;
-        self.set_ceiling(plan.limit.clone());
-        let drain = self.agent.shutdown.deadline.get();
-        self.drain_ms.store(u64::try_from(drain.as_millis()).unwrap_or(u64::MAX), Relaxed);
+        self.memory.set(self.agent.memory.ceiling.bytes(), plan.limit.clone());
+        self.tasks.set_drain(self.agent.shutdown.deadline.get());
         if let Some(command_state) = plan.command_state {
             self.log = Some(command_state.log.clone());
             self.command_state = Some(command_state);
@@ -189,36 +166,12 @@ impl FlowManager {
         Ok(report)
     }
 
-    /// Applies the configured ceiling, or a smaller one where `limit` requires it; logs a change.
-    fn set_ceiling(&mut self, limit: Option<MemoryLimit>) {
-        let configured = self.agent.memory.ceiling.bytes();
-        let ceiling = limit.as_ref().map_or(configured, |limit| limit.ceiling(configured));
-        self.memory_budget.set_ceiling(usize::try_from(ceiling).unwrap_or(usize::MAX));
-        let limited = limit.filter(|_| ceiling < configured).map(|limit| (ceiling, limit));
-        if limited == self.limited {
-            return;
-        }
-        match &limited {
-            Some((ceiling, limit)) => tracing::warn!(
-                ceiling,
-                configured,
-                %limit,
-                "the memory limit is small: less is queued than the settings allow"
-            ),
-            None => tracing::info!(
-                ceiling,
-                "the memory budget is as configured again: no limit is smaller"
-            ),
-        }
-        self.limited = limited;
-    }
-
     /// Stops the flows that are not in `kept`, and starts the new ones.
     async fn replace(&mut self, new: Vec<New>, kept: &[Key], report: &mut Report) {
         for (tasks, closing) in self.ports.start() {
             // One group each: a port that has ended stops the agent, whether or not its spool task has ended.
             for task in tasks {
-                self.spawn(vec![task], Restart::default(), closing.clone(), true);
+                self.tasks.spawn(vec![task], Restart::default(), closing.clone(), true);
             }
         }
         let mut before: BTreeMap<Key, Flow> = BTreeMap::new();
@@ -291,10 +244,10 @@ impl FlowManager {
             health: &self.health.replacement(),
             stop: &stop,
             state_store: &state_store,
-            memory_budget: &self.memory_budget,
+            memory_budget: self.memory.budget(),
             state: Some(&StateFolder::at(&self.agent.state.folder)),
             limit,
-            events: Some(&self.events),
+            events: Some(self.events.sender()),
             trial: None,
             status: &status,
         };
@@ -303,17 +256,17 @@ impl FlowManager {
             (Wanted::Metrics { pipeline, .. }, _) => Some(metrics_flow(pipeline, &mut site)?),
             (Wanted::Records { pipeline, .. }, _) => Some(records_flow(pipeline, &mut site)?),
             (Wanted::Commands { commands, secret, .. }, Some(command_state)) => {
-                let events = self.event_receiver.clone();
+                let events = self.events.receiver();
                 Some(command_flow(commands, secret.clone(), command_state, events, &mut site)?)
             }
             (Wanted::Commands { .. }, None) => None, // a plan with the one has the other
             (Wanted::UnreadPort(UnreadPort { before: Some(before), .. }), Some(command_state)) => {
-                let ((commands, secret), events) = (before.clone(), self.event_receiver.clone());
+                let ((commands, secret), events) = (before.clone(), self.events.receiver());
                 Some(deny_all_flow(&commands, secret, command_state, events, &mut site)?)
             }
             (Wanted::UnreadPort(UnreadPort { target, sends_events, .. }), _) => {
                 tasks.push(site.ports.at(target).discard_input(&stop));
-                sends_events.then(|| events_flow(target, self.event_receiver.clone(), &mut site))
+                sends_events.then(|| events_flow(target, self.events.receiver(), &mut site))
             }
         };
         Ok(New { key, wanted, built, tasks, stop, state_store })
@@ -327,7 +280,7 @@ impl FlowManager {
             (targets, feeds) = (built.targets.clone(), built.feed_names());
             tasks.extend(
                 built
-                    .start(&mut self.ports, &self.memory_budget)
+                    .start(&mut self.ports, self.memory.budget())
                     .into_iter()
                     .flat_map(Graph::into_tasks),
             );
@@ -386,7 +339,7 @@ impl FlowManager {
             self.ports.at(target).ack_tracker.stop_listening();
         }
         let is_patient = !matches!(key, Key::Pipeline(_));
-        let ended = self.spawn(tasks, restart, stop.clone(), is_patient);
+        let ended = self.tasks.spawn(tasks, restart, stop.clone(), is_patient);
         self.flows.insert(key, Flow { wanted, targets, feeds, stop, ended, state_store });
     }
 
@@ -396,54 +349,9 @@ impl FlowManager {
         }
     }
 
-    /// Runs `tasks` to their end. They are aborted at the shutdown deadline, which begins with `stop`, or for patient tasks with
-    /// the stop of the agent.
-    fn spawn(
-        &mut self,
-        tasks: Vec<Box<dyn Task>>,
-        restart: Restart,
-        stop: CancellationToken,
-        is_patient: bool,
-    ) -> CancellationToken {
-        let ended = CancellationToken::new();
-        let guard = ended.clone().drop_guard();
-        let (all, drain_ms) = (self.stop.clone(), Arc::clone(&self.drain_ms));
-        let begins = if is_patient { all.clone() } else { stop.clone() };
-        let deadline = async move {
-            begins.cancelled().await;
-            sleep(Duration::from_millis(drain_ms.load(Relaxed))).await;
-        };
-        self.running.spawn(async move {
-            let _guard = guard;
-            let outcome = run_until(tasks, &restart, &stop, deadline).await;
-            (outcome, all.is_cancelled())
-        });
-        ended
-    }
-
-    /// Waits until one more flow has ended, and records its outcome. `false` when none is left.
+    /// Waits until one more flow or port has ended. `false` when none is left.
     pub(in crate::agent) async fn ended(&mut self) -> bool {
-        let Some(joined) = self.running.join_next().await else { return false };
-        self.record_outcome(joined);
-        true
-    }
-
-    fn record_outcome(&mut self, joined: Result<(Outcome, bool), JoinError>) {
-        let (outcome, at_the_end) = joined.unwrap_or_else(|error| {
-            tracing::error!(%error, "a flow has failed");
-            (Outcome { end: ExitStatus::Spent, drained: true }, true)
-        });
-        if outcome.end != ExitStatus::Done {
-            self.stop.cancel();
-        }
-        self.outcome.end = self.outcome.end.max(outcome.end);
-        if at_the_end {
-            self.outcome.drained &= outcome.drained;
-        } else if !outcome.drained {
-            tracing::warn!(
-                "a pipeline did not end within the shutdown deadline; what it held is lost"
-            );
-        }
+        self.tasks.ended().await
     }
 
     /// The machine was restored or cloned: the spools drop the messages of the old one.
@@ -451,29 +359,20 @@ impl FlowManager {
         self.ports.machine_changed(machine);
     }
 
-    /// Reports drops since the last report, if a host is connected.
-    pub(in crate::agent) fn drop_event(&mut self) -> Option<AgentEvent> {
-        self.drop_report.event(Instant::now(), self.ports.connects(), &self.health.counts())
+    /// Reports drops, and changes in the status of the spools, since the last report, if a host is connected.
+    pub(in crate::agent) fn report_to_host(&mut self) {
+        self.events.report(self.ports.connects(), &self.ports.spools().contents());
     }
 
     /// What the agent reports of itself, now and after later changes.
     pub(in crate::agent) fn status(&self) -> StatusReport {
         StatusReport {
             registry: self.health.clone(),
-            memory_budget: self.memory_budget.clone(),
+            memory_budget: self.memory.budget().clone(),
             spools: self.ports.spools(),
             ports: self.ports.report(),
             running: self.running_commands.clone(),
         }
-    }
-
-    /// Reports changes in the status of the spools, if a host is connected.
-    pub(in crate::agent) fn spool_events(&mut self) -> Vec<AgentEvent> {
-        self.spool_state.events(
-            Instant::now(),
-            self.ports.connects(),
-            &self.ports.spools().contents(),
-        )
     }
 
     /// The open ports, and whether each has its spool on disk.
@@ -499,6 +398,6 @@ impl FlowManager {
 
     /// The outcome of the run.
     pub(in crate::agent) fn outcome(&self) -> Outcome {
-        self.outcome
+        self.tasks.outcome()
     }
 }

@@ -36,11 +36,15 @@
 //! - [`plan`]: reads files, opens spools and the request log on the blocking pool, and finds every error before a
 //!   running flow is touched.
 //! - [`command_state`](super::command_state): a request must not run twice or be forgotten because its flow was replaced.
-//! - [`flow_manager`]: owns the running flows; compares, builds, and swaps one flow at a time.
+//! - [`flow_manager`]: owns the running flows; compares, builds, and swaps one flow at a time. `flow_tasks` runs their tasks,
+//!   `memory_ceiling` bounds their queues, and `host_events` is what the agent tells the host of itself.
 //! - [`report`]: one result for the log, for the caller of `infiniservice reload` and for the host.
 //! - [`notifier`]: a file that is rewritten in a loop must not fill the spool with events.
 
 mod watch;
+mod flow_tasks;
+mod host_events;
+mod memory_ceiling;
 pub(in crate::agent) mod plan;
 pub(in crate::agent) mod flow_manager;
 pub(in crate::agent) mod report;
@@ -138,14 +142,7 @@ impl Main {
                     }
                     self.flows.events.send(event);
                 }
-                _ = check.tick(), if !closed => {
-                    if let Some(event) = self.flows.drop_event() {
-                        self.flows.events.send(event);
-                    }
-                    for event in self.flows.spool_events() {
-                        self.flows.events.send(event);
-                    }
-                }
+                _ = check.tick(), if !closed => self.flows.report_to_host(),
                 () = at(self.notifier.due()), if !closed => {
                     self.flows.events.send(self.notifier.take_event(Instant::now()));
                 }
