@@ -14,10 +14,13 @@ use crate::port::{InvalidTarget, NotAPort, Target};
 use crate::values::Problem;
 
 /// Why the agent cannot start, or cannot take other files. Its text says what to do; it has one line, but for
-/// [`Conflicts`](Self::Conflicts).
+/// [`Files`](Self::Files) and [`Conflicts`](Self::Conflicts).
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum AgentError {
+    /// The files have these errors.
+    #[error("{}", lines(.0))]
+    Files(Vec<ConfigError>),
     /// The files name nothing that runs.
     #[error("no pipeline was found, so there is nothing to run")]
     NothingToRun,

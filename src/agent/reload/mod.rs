@@ -56,6 +56,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::agent::error::AgentError;
 use crate::agent::machine_watch;
 use crate::agent::reload::flow_manager::FlowManager;
 use crate::agent::reload::notifier::ReloadNotifier;
@@ -161,10 +162,10 @@ impl Main {
             systemd::reloading().await;
         }
         let report = match self.plan().await {
-            Ok(plan) => self.flows.change(plan).await.map_err(|error| vec![error.to_string()]),
-            Err(errors) => Err(errors),
+            Ok(plan) => self.flows.change(plan).await,
+            Err(error) => Err(error),
         };
-        let report = report.unwrap_or_else(Report::invalid);
+        let report = report.unwrap_or_else(|error| Report::invalid(&error));
         report.log(by, by != CHANGED_FILE || self.was_invalid);
         self.notifier.record(by, &report);
         self.was_invalid = !report.wrong.is_empty();
@@ -177,16 +178,16 @@ impl Main {
     }
 
     /// Reads the files and plans the change, on the blocking pool.
-    async fn plan(&self) -> Result<Plan, Vec<String>> {
+    async fn plan(&self) -> Result<Plan, AgentError> {
         let (origin, settings) = (self.origin.clone(), self.flows.agent.clone());
         let (command_state, stop) = (self.flows.command_state.clone(), self.stop.clone());
         let open = self.flows.open();
         let read = move || {
             let loaded = origin.load()?;
             let before = (command_state.as_ref(), &open[..]);
-            origin.plan(loaded, &settings, before, &stop).map_err(|error| vec![error.to_string()])
+            origin.plan(loaded, &settings, before, &stop)
         };
-        spawn_blocking(read).await.unwrap_or_else(|error| Err(vec![error.to_string()]))
+        spawn_blocking(read).await?
     }
 
     fn watch(&self, watching: &mut FileWatcher) {

@@ -161,7 +161,7 @@ mod tests {
 
     fn wrong() -> Report {
         let wrong = ["a.toml:3:1: no\n  |\n3 | x", "b.toml: none"].map(str::to_owned).to_vec();
-        Report::invalid(wrong)
+        Report { wrong, ..Report::default() }
     }
 
     fn names(names: &[&str]) -> Vec<String> {

@@ -118,11 +118,10 @@ impl Origin {
     /// Reads the files.
     ///
     /// # Errors
-    /// All errors, each with its place.
-    pub(in crate::agent) fn load(&self) -> Result<Loaded, Vec<String>> {
+    /// All errors of the files.
+    pub(in crate::agent) fn load(&self) -> Result<Loaded, AgentError> {
         let loaded = config::load(&self.paths, &|name| std::env::var(name).ok());
-        let mut loaded: Loaded =
-            loaded.map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        let mut loaded = loaded.map_err(AgentError::Files)?;
         if let Some(folder) = &self.chosen {
             loaded.agent.state.folder.clone_from(folder);
         }

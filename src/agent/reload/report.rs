@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::agent::error::AgentError;
+
 /// The result of a reload. With errors, nothing has changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -23,8 +25,12 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Nothing was taken, because of this.
-    pub(crate) fn invalid(wrong: Vec<String>) -> Self {
+    /// Nothing was taken, because of this: each error of the files by itself.
+    pub(in crate::agent) fn invalid(error: &AgentError) -> Self {
+        let wrong = match error {
+            AgentError::Files(errors) => errors.iter().map(ToString::to_string).collect(),
+            error => vec![error.to_string()],
+        };
         Self { wrong, ..Self::default() }
     }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use super::{Failed, print, say};
@@ -46,17 +47,27 @@ pub(super) struct Relay {
 /// What is wrong with rules that nothing asks.
 const UNUSED_RULES: &str = "[commands] has no effect: add commands = true to [nats] or [web], or start with --allow-commands";
 
+/// Why `--allow-commands` has no effect.
+#[derive(Debug, Error)]
+enum NoCommands {
+    #[error("--allow-commands: there is no web page; add --web ADDRESS:PORT, or [web] to the file")]
+    Page,
+    #[error("--allow-commands: {NO_RULES}; {RULES_HELP}")]
+    Rules,
+    #[error("--allow-commands: {NO_TOKEN}; {TOKEN_HELP}")]
+    Token,
+}
+
 /// Lets the web page of `file` take commands.
 ///
 /// # Errors
 /// There is no page, no rule or no token.
-fn take_commands(file: &mut RelayFile) -> Result<(), String> {
-    let refuse = |what: &str, help: &str| Err(format!("--allow-commands: {what}; {help}"));
+fn take_commands(file: &mut RelayFile) -> Result<(), NoCommands> {
     let has_rules = file.commands.is_some();
     match &mut file.web {
-        None => refuse("there is no web page", "add --web ADDRESS:PORT, or [web] to the file"),
-        Some(_) if !has_rules => refuse(NO_RULES, RULES_HELP),
-        Some(web) if web.token.is_none() => refuse(NO_TOKEN, TOKEN_HELP),
+        None => Err(NoCommands::Page),
+        Some(_) if !has_rules => Err(NoCommands::Rules),
+        Some(web) if web.token.is_none() => Err(NoCommands::Token),
         Some(web) => {
             web.commands = true;
             Ok(())
@@ -84,7 +95,7 @@ impl Relay {
             }
         }
         if self.allow_commands {
-            take_commands(&mut file).map_err(|what| failed(EXIT_CONFIG, what))?;
+            take_commands(&mut file).map_err(|what| failed(EXIT_CONFIG, what.to_string()))?;
         }
         if self.check {
             if file.is_without_commands() {
