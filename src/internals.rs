@@ -12,7 +12,7 @@ pub mod cli {
         pub use crate::cli::host::{Arguments, main};
     }
     pub mod validate {
-        pub use crate::cli::validate::{How, report};
+        pub use crate::cli::validate::{ReportOptions, report};
     }
 }
 

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use crate::agent::command_flow::command_flow;
 use crate::agent::command_state::CommandState;
 use crate::agent::error::AgentError;
-use crate::agent::flow::{Built, Feed, Site, Trial};
+use crate::agent::flow::{Built, Feed, FlowContext, Trial};
 use crate::agent::port_registry::Ports;
 use crate::agent::status::StatusReport;
 use crate::commands::notify::agent_events::AgentEvents;
@@ -15,7 +15,7 @@ use crate::config::{self, Delivery, Loaded, PipelineFile, Read, RecordsFile};
 use crate::files::StateFolder;
 use crate::files::identity::of_this_machine;
 use crate::metrics::batch::{Batcher, Limits};
-use crate::metrics::collect::{IntervalSource, Surroundings};
+use crate::metrics::collect::{CollectorContext, IntervalSource};
 use crate::metrics::enrich::{self, Enricher, Join, Notify};
 use crate::metrics::latest::{Latest, Remember};
 use crate::metrics::serialize::Serialize;
@@ -53,7 +53,7 @@ pub fn assemble(
     let latest = assembly.latest.clone();
     let is_drawing = ports.is_drawing();
     let mut add = |build: Build<'_>| -> Result<(), AgentError> {
-        let mut site = Site {
+        let mut cx = FlowContext {
             vm_id: loaded.agent.identity.vm_id.as_deref(),
             latest: &latest,
             ports,
@@ -67,7 +67,7 @@ pub fn assemble(
             trial: None,
             status: &StatusReport::default(),
         };
-        let built = build(&mut site)?;
+        let built = build(&mut cx)?;
         for graph in built.start(ports, &MemoryBudget::default()) {
             assembly.topologies.push(graph.topology.clone());
             assembly.tasks.extend(graph.into_tasks());
@@ -75,10 +75,10 @@ pub fn assemble(
         Ok(())
     };
     for pipeline in &loaded.pipelines {
-        add(Box::new(|site| metrics_flow(pipeline, site)))?;
+        add(Box::new(|cx| metrics_flow(pipeline, cx)))?;
     }
     for pipeline in &loaded.records {
-        add(Box::new(|site| records_flow(pipeline, site)))?;
+        add(Box::new(|cx| records_flow(pipeline, cx)))?;
     }
     if let Some(commands) = &loaded.commands {
         let secret = commands.file.secret()?;
@@ -86,7 +86,7 @@ pub fn assemble(
         let state = StateFolder::at(&loaded.agent.state.folder);
         let command_state = CommandState::begin(&commands.file, &state, runs, stop)?;
         let (_, events) = AgentEvents::new(health);
-        add(Box::new(|site| command_flow(commands, secret, &command_state, events, site)))?;
+        add(Box::new(|cx| command_flow(commands, secret, &command_state, events, cx)))?;
     }
     Ok(assembly)
 }
@@ -102,7 +102,7 @@ pub(crate) fn assemble_trial(
     health: &StatsRegistry,
     stop: &CancellationToken,
 ) -> Result<Vec<Box<dyn Task>>, AgentError> {
-    let mut site = Site {
+    let mut cx = FlowContext {
         vm_id,
         latest: &Latest::default(),
         ports: &mut Ports::new(None, health, stop).unchecked(),
@@ -116,12 +116,12 @@ pub(crate) fn assemble_trial(
         trial: Some(trial),
         status: &StatusReport::default(),
     };
-    let built = metrics_flow(pipeline, &mut site)?;
+    let built = metrics_flow(pipeline, &mut cx)?;
     Ok(built.graphs.into_iter().flat_map(Graph::into_tasks).collect())
 }
 
 /// Builds one flow.
-type Build<'a> = Box<dyn FnOnce(&mut Site<'_>) -> Result<Built, AgentError> + 'a>;
+type Build<'a> = Box<dyn FnOnce(&mut FlowContext<'_>) -> Result<Built, AgentError> + 'a>;
 
 /// Builds the metrics flow of `pipeline`.
 ///
@@ -129,30 +129,30 @@ type Build<'a> = Box<dyn FnOnce(&mut Site<'_>) -> Result<Built, AgentError> + 'a
 /// A port name is invalid, or is not a port.
 pub(super) fn metrics_flow(
     pipeline: &config::Pipeline,
-    site: &mut Site<'_>,
+    cx: &mut FlowContext<'_>,
 ) -> Result<Built, AgentError> {
     let (name, file) = (&pipeline.name, &pipeline.file);
-    let troubles = site.health.node(format!("{name}/troubles"));
-    let remember = Remember::new(site.latest.clone(), troubles);
+    let troubles = cx.health.node(format!("{name}/troubles"));
+    let remember = Remember::new(cx.latest.clone(), troubles);
     let mut enrichers: Vec<Enricher> =
-        vec![Box::new(Stateful::new(remember, site.state_store, "remember"))];
-    let Site { vm_id, events, state_store, .. } = *site;
+        vec![Box::new(Stateful::new(remember, cx.state_store, "remember"))];
+    let FlowContext { vm_id, events, state_store, .. } = *cx;
     enrichers.extend(Enrichers { pipeline: name, vm_id, events, state_store }.of(file));
-    let readings = collect(&site.context(name), cadences(file, site));
+    let readings = collect(&cx.context(name), cadences(file, cx));
     let mut outputs = Outputs::of(name);
     let graph = if let [format] = file.formats()[..] {
-        let stages = format_stages(file, format, enrichers, site.state_store);
-        let frames = through(readings, stages.charging(site.memory_budget));
-        outputs.end(frames, file.write.iter().collect(), site)?
+        let stages = format_stages(file, format, enrichers, cx.state_store);
+        let frames = through(readings, stages.charging(cx.memory_budget));
+        outputs.end(frames, file.write.iter().collect(), cx)?
     } else {
         // Each format has stages of its own, behind a ring of readings.
         let mut published = readings.then_each(enrichers).publish(&Ring::new(READINGS_WAITING));
         for format in file.formats() {
             let writes = file.write.iter().filter(|write| file.format_of(write) == format);
             published = published.branch(format.name(), |readings| {
-                let stages = format_stages(file, format, Vec::new(), site.state_store);
-                let frames = through(readings, stages.charging(site.memory_budget));
-                outputs.all(frames, writes.collect(), site)
+                let stages = format_stages(file, format, Vec::new(), cx.state_store);
+                let frames = through(readings, stages.charging(cx.memory_budget));
+                outputs.all(frames, writes.collect(), cx)
             })?;
         }
         published.graph()
@@ -166,44 +166,44 @@ pub(super) fn metrics_flow(
 /// A port name is invalid, or is not a port; or a transform cannot be built.
 pub(super) fn records_flow(
     pipeline: &config::Pipeline<RecordsFile>,
-    site: &mut Site<'_>,
+    cx: &mut FlowContext<'_>,
 ) -> Result<Built, AgentError> {
     let (name, file) = (&pipeline.name, &pipeline.file);
-    let buffers = records::buffers::Buffers::new(site.memory_budget);
+    let buffers = records::buffers::Buffers::new(cx.memory_budget);
     let source = |(number, read): (usize, &records::read::Read)| {
-        read.source(number, name, site.state, &buffers)
+        read.source(number, name, cx.state, &buffers)
     };
     let sources = file.read.iter().enumerate().map(source).collect();
     let (mut rings, mut graphs) = (Vec::new(), Vec::new());
     for read in &file.read {
         rings.push(read.side_file().map(|options| {
-            let ring = Ring::new(records::SIDE_FRAMES_WAITING).within(site.memory_budget);
-            let context = site.context(&format!("{name}/invalid"));
+            let ring = Ring::new(records::SIDE_FRAMES_WAITING).within(cx.memory_budget);
+            let context = cx.context(&format!("{name}/invalid"));
             let published = Published::of(&context, &ring).with_sink(options.build());
             graphs.push(published.graph());
             ring
         }));
     }
-    let mut stages = record_stages(file, site.memory_budget)?;
+    let mut stages = record_stages(file, cx.memory_budget)?;
     stages.transform = stages
         .transform
-        .tapped(&file.transform, |stage| site.health.tap(format!("{name}/{stage}")))
-        .with_side_files(rings, site.memory_budget);
-    let lines = records::read(&site.context(name), sources);
+        .tapped(&file.transform, |stage| cx.health.tap(format!("{name}/{stage}")))
+        .with_side_files(rings, cx.memory_budget);
+    let lines = records::read(&cx.context(name), sources);
     let mut outputs = Outputs { waiting_max: records::FRAMES_WAITING, ..Outputs::of(name) };
     let graph = if let [_] = file.formats()[..] {
         let frames = records::through(lines, stages);
-        outputs.end(frames, file.write.iter().collect(), site)?
+        outputs.end(frames, file.write.iter().collect(), cx)?
     } else {
         // Each format is written from a ring of batches, so that none waits for another.
         let keep = file.write.iter().map(|write| write.keep.items()).max().unwrap_or(1);
-        let ring = Ring::new(keep).within(site.memory_budget);
+        let ring = Ring::new(keep).within(cx.memory_budget);
         let mut published = lines.then(stages.transform).publish(&ring);
         for format in file.formats() {
             let writes = file.write.iter().filter(|write| file.format_of(write) == format);
-            let serialize = serialize_records(file, format, site.memory_budget);
+            let serialize = serialize_records(file, format, cx.memory_budget);
             published = published.branch(format.name(), |records| {
-                outputs.end(records.then(serialize), writes.collect(), site)
+                outputs.end(records.then(serialize), writes.collect(), cx)
             })?;
         }
         published.graph()
@@ -269,17 +269,17 @@ impl<'a> Outputs<'a> {
         &mut self,
         frames: Pipeline<S>,
         writes: Vec<&config::Write<F>>,
-        site: &mut Site<'_>,
+        cx: &mut FlowContext<'_>,
     ) -> Result<Graph, AgentError>
     where
         S: Segment<Out = Frame>,
     {
         if let [write] = writes[..]
-            && let Some(sink) = self.sink(write, site)?
+            && let Some(sink) = self.sink(write, cx)?
         {
             return Ok(frames.write(sink, write.keep.items().min(self.waiting_max)));
         }
-        self.all(frames, writes, site)
+        self.all(frames, writes, cx)
     }
 
     /// Adds several: each gets the newest frames from a ring, and none slows another.
@@ -287,19 +287,19 @@ impl<'a> Outputs<'a> {
         &mut self,
         frames: Pipeline<S>,
         writes: Vec<&config::Write<F>>,
-        site: &mut Site<'_>,
+        cx: &mut FlowContext<'_>,
     ) -> Result<Graph, AgentError>
     where
         S: Segment<Out = Frame>,
     {
         let keep = writes.iter().map(|write| write.keep.items()).max().unwrap_or(1);
-        let mut published = frames.publish(&Ring::new(keep).within(site.memory_budget));
+        let mut published = frames.publish(&Ring::new(keep).within(cx.memory_budget));
         for write in writes {
-            if let Some(sink) = self.sink(write, site)? {
+            if let Some(sink) = self.sink(write, cx)? {
                 published = published.with_sink(sink);
             } else if let config::Target::Port(port) = &write.target {
-                let target = site.ports.resolve(port)?;
-                site.ports.at(&target);
+                let target = cx.ports.resolve(port)?;
+                cx.ports.at(&target);
                 let (subscriber, node) = published.subscribe_with_stats("port", target.to_string());
                 self.targets.push(target.clone());
                 // `--port` may stand for several ports of the file, so the name is made unique.
@@ -314,15 +314,15 @@ impl<'a> Outputs<'a> {
     fn sink<F>(
         &mut self,
         write: &config::Write<F>,
-        site: &mut Site<'_>,
+        cx: &mut FlowContext<'_>,
     ) -> Result<Option<BoxSink<Frame>>, AgentError> {
-        if let Some(trial) = site.trial {
+        if let Some(trial) = cx.trial {
             return Ok(Some((trial.sink)(&write.target)));
         }
         match &write.target {
             config::Target::Port(port) if write.delivery == Delivery::Durable => {
-                let target = site.ports.resolve(port)?;
-                let durable = site.ports.at(&target).durable_sink(site.stop);
+                let target = cx.ports.resolve(port)?;
+                let durable = cx.ports.at(&target).durable_sink(cx.stop);
                 self.targets.push(target);
                 Ok(Some(BoxSink::new(durable)))
             }
@@ -358,14 +358,14 @@ impl Enrichers<'_> {
     fn of(&self, file: &PipelineFile) -> Vec<Enricher> {
         let built = file.enrich.iter().enumerate().map(|(index, enrich)| {
             let before = file.enrich[..index].iter();
-            let surroundings = enrich::Surroundings {
+            let enricher_context = enrich::EnricherContext {
                 pipeline: self.pipeline,
                 nth: before.filter(|other| other.name() == enrich.name()).count(),
                 state_store: self.state_store,
                 identity: &|vm_id| of_this_machine(vm_id.or_else(|| self.vm_id.map(str::to_owned))),
                 notify: &|| self.notify(),
             };
-            enrich.options().build(&surroundings)
+            enrich.options().build(&enricher_context)
         });
         built.collect()
     }
@@ -410,20 +410,20 @@ fn lead(file: &PipelineFile) -> Duration {
     file.collect.iter().map(|collect| collect.every.get()).min().unwrap_or(Duration::MAX)
 }
 
-fn cadences(file: &PipelineFile, site: &Site<'_>) -> Vec<IntervalSource> {
+fn cadences(file: &PipelineFile, cx: &FlowContext<'_>) -> Vec<IntervalSource> {
     let lead = lead(file);
-    let surroundings = Surroundings { stats: site.health };
+    let collector_context = CollectorContext { stats: cx.health };
     let cadence = |collect: &config::Collect| {
         let every = collect.every.get();
-        let collectors = collect.from.iter().map(|read| read.build(&surroundings)).collect();
+        let collectors = collect.from.iter().map(|read| read.build(&collector_context)).collect();
         let collected = collect.from.iter().map(|read| format!("{read:?}")).collect();
-        let cadence = IntervalSource::new(every, collectors).kept_on(site.state_store, collected);
-        if let Some(trial) = site.trial {
+        let cadence = IntervalSource::new(every, collectors).kept_on(cx.state_store, collected);
+        if let Some(trial) = cx.trial {
             return cadence.ending_after(trial.readings);
         }
         let addresses = collect.from.iter().any(|read| read.group() == Group::Network);
         if file.formats().contains(&Format::Infinibay) && (addresses || every == lead) {
-            cadence.eager_until_address(site.latest.clone())
+            cadence.eager_until_address(cx.latest.clone())
         } else {
             cadence
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::agent::command_state::CommandState;
 use crate::agent::error::AgentError;
-use crate::agent::flow::{Built, Site};
+use crate::agent::flow::{Built, FlowContext};
 use crate::agent::port_registry::Connection;
 use crate::commands::authorize::Authorize;
 use crate::commands::decode::Decode;
@@ -37,16 +37,16 @@ pub(super) fn command_flow(
     secret: Option<Secret>,
     command_state: &CommandState,
     events: EventReceiver,
-    site: &mut Site<'_>,
+    cx: &mut FlowContext<'_>,
 ) -> Result<Built, AgentError> {
     let authorize = policy_stage(commands);
-    let target = site.ports.resolve(&commands.file.receive().port)?;
-    let mut session_start = SessionStart::new(events, site.ports.at(&target).ack_tracker.clone());
+    let target = cx.ports.resolve(&commands.file.receive().port)?;
+    let mut session_start = SessionStart::new(events, cx.ports.at(&target).ack_tracker.clone());
     if secret.is_some() {
         // The first message of a session gives the host the clock that it signs with. Without signatures there is no session.
-        let vm_id = site.vm_id.map(str::to_owned);
-        let is_drawing = site.ports.is_drawing();
-        let port = site.ports.at(&target);
+        let vm_id = cx.vm_id.map(str::to_owned);
+        let is_drawing = cx.ports.is_drawing();
+        let port = cx.ports.at(&target);
         session_start =
             session_start.requesting_scripts(vm_id, port.hosts.clone(), port.greeted.clone());
         if !is_drawing {
@@ -61,7 +61,7 @@ pub(super) fn command_flow(
             });
         }
     }
-    flow_of(commands, secret, command_state, authorize, session_start, site)
+    flow_of(commands, secret, command_state, authorize, session_start, cx)
 }
 
 /// The policy of `commands`, as a stage.
@@ -79,21 +79,25 @@ pub(super) fn deny_all_flow(
     secret: Secret,
     command_state: &CommandState,
     events: EventReceiver,
-    site: &mut Site<'_>,
+    cx: &mut FlowContext<'_>,
 ) -> Result<Built, AgentError> {
     let authorize = Authorize::deny_all(&commands.origin);
-    let target = site.ports.resolve(&commands.file.receive().port)?;
-    let session_start = SessionStart::new(events, site.ports.at(&target).ack_tracker.clone());
-    flow_of(commands, Some(secret), command_state, authorize, session_start, site)
+    let target = cx.ports.resolve(&commands.file.receive().port)?;
+    let session_start = SessionStart::new(events, cx.ports.at(&target).ack_tracker.clone());
+    flow_of(commands, Some(secret), command_state, authorize, session_start, cx)
 }
 
 /// Builds the flow of events for the port `target`, which no command flow reads.
-pub(super) fn events_flow(target: &Target, events: EventReceiver, site: &mut Site<'_>) -> Built {
-    let context = site.context("events");
-    let port = site.ports.at(target);
+pub(super) fn events_flow(
+    target: &Target,
+    events: EventReceiver,
+    cx: &mut FlowContext<'_>,
+) -> Built {
+    let context = cx.context("events");
+    let port = cx.ports.at(target);
     let source = SessionStart::new(events, port.ack_tracker.clone());
     let news = Pipeline::from_sources(&context, [source], MESSAGES_WAITING);
-    Built::of(vec![end(news, &config::Reply::default(), port, site.memory_budget)], target.clone())
+    Built::of(vec![end(news, &config::Reply::default(), port, cx.memory_budget)], target.clone())
 }
 
 fn flow_of(
@@ -102,16 +106,16 @@ fn flow_of(
     command_state: &CommandState,
     authorize: Authorize,
     session_start: SessionStart,
-    site: &mut Site<'_>,
+    cx: &mut FlowContext<'_>,
 ) -> Result<Built, AgentError> {
     let config::CommandsFile { verify, reply, .. } = &commands.file;
     let receive = commands.file.receive();
     let unlocked = secret.is_some();
-    let context = site.context("commands");
-    let greeting = site.context(if unlocked { "session" } else { "events" });
-    let target = site.ports.resolve(&receive.port)?;
-    let is_drawing = site.ports.is_drawing();
-    let port = site.ports.at(&target);
+    let context = cx.context("commands");
+    let greeting = cx.context(if unlocked { "session" } else { "events" });
+    let target = cx.ports.resolve(&receive.port)?;
+    let is_drawing = cx.ports.is_drawing();
+    let port = cx.ports.at(&target);
     let (lease, ack_tracker) = (port.inbound.lease(), port.ack_tracker.clone());
     if unlocked {
         ack_tracker.listen();
@@ -132,40 +136,40 @@ fn flow_of(
         executor: Box::new(LocalExecutor {
             machine: Machine {
                 runner: command_state.runner.clone(),
-                latest: site.latest.clone(),
+                latest: cx.latest.clone(),
                 state: command_state.state().to_owned(),
                 command_line: commands.file.execute.command_line,
-                agent: Some(Arc::new(site.status.clone())),
+                agent: Some(Arc::new(cx.status.clone())),
             },
             current_policy: command_state.current_policy.clone(),
             units: command_state.units.clone(),
         }),
         audit: Some(command_state.audit.clone()),
-        latest: site.latest.clone(),
+        latest: cx.latest.clone(),
         log: command_state.log.clone(),
         current_policy: command_state.current_policy.clone(),
-        running: site.status.running.clone(),
+        running: cx.status.running.clone(),
     };
     let max_line = receive.max_line.bytes();
-    let max_line = site.limit.map_or(max_line, |limit| limit.line(max_line));
+    let max_line = cx.limit.map_or(max_line, |limit| limit.line(max_line));
     let max_line = usize::try_from(max_line).unwrap_or(usize::MAX);
-    let (health, stop) = (site.health, site.stop);
+    let (health, stop) = (cx.health, cx.stop);
     let window = verify.window.get();
     let verify = || Verify::new(secret.clone()).within(window).remembering(&command_state.log);
     let stages = Stages {
         receive: Receive::new(target.to_string(), lease.clone()),
         frame: Frame::of(lease, max_line),
         verify: verify(),
-        decode: Decode::within(site.memory_budget),
+        decode: Decode::within(cx.memory_budget),
         ack_filter: AckFilter::new(ack_tracker.clone()),
         authorize,
         execute,
     };
     let flow = commands::serve(&context, stages, &command_state.limit);
-    let flow = end(flow, reply, port, site.memory_budget);
+    let flow = end(flow, reply, port, cx.memory_budget);
 
     let session_start = Pipeline::from_sources(&greeting, [session_start], MESSAGES_WAITING);
-    let mut graphs = vec![flow, end(session_start, reply, port, site.memory_budget)];
+    let mut graphs = vec![flow, end(session_start, reply, port, cx.memory_budget)];
     if unlocked && !is_drawing {
         let drain_acks = DrainAcks::new(port.inbound.lease(), stop.clone(), port.closing.clone());
         graphs.push(drain_acks.into_graph(max_line, verify(), ack_tracker, health));

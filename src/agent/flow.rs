@@ -16,8 +16,8 @@ use crate::pipeline::{
 };
 use crate::port::Target;
 
-/// The surroundings that a flow is built in.
-pub(super) struct Site<'a> {
+/// What a flow is built with.
+pub(super) struct FlowContext<'a> {
     /// The machine's name at its manager.
     pub vm_id: Option<&'a str>,
     /// The latest readings of the metrics flows.
@@ -44,7 +44,7 @@ pub(super) struct Site<'a> {
     pub status: &'a StatusReport,
 }
 
-impl Site<'_> {
+impl FlowContext<'_> {
     /// The context of the pipeline `name` here.
     pub(super) fn context(&self, name: &str) -> Context {
         Context::new(name, self.health, self.stop)

@@ -16,7 +16,7 @@ use super::usage::Usage;
 
 /// One loop.
 #[derive(Debug, Serialize)]
-pub(crate) struct Against {
+pub(crate) struct LoopResult {
     /// What it does with a line.
     pub name: &'static str,
     /// Lines per second on processors.
@@ -67,14 +67,14 @@ pub(super) fn run(
     writes: bool,
     time: Duration,
     pipeline_per_cpu_second: f64,
-) -> Result<Vec<Against>, BenchError> {
+) -> Result<Vec<LoopResult>, BenchError> {
     let folder = if writes { Some(Folder::new()?) } else { None };
     let out = folder.as_ref().map(|folder| folder.0.join("out"));
     let measured = LOOPS.into_iter().map(|(name, step)| {
         let (lines, cpu) = measure(&input.path, out.as_deref(), time, step)?;
         let events_per_cpu_second = lines as f64 / cpu.as_secs_f64().max(1e-9);
         let pipeline_to_it = pipeline_per_cpu_second / events_per_cpu_second.max(1e-9);
-        Ok(Against { name, events_per_cpu_second, pipeline_to_it })
+        Ok(LoopResult { name, events_per_cpu_second, pipeline_to_it })
     });
     measured.collect::<io::Result<_>>().map_err(BenchError::Loop)
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::against::Against;
+use super::against::LoopResult;
 use super::baseline::Plain;
 use super::meter::Delivered;
 use super::usage::{Used, rss_peak_bytes};
@@ -36,7 +36,7 @@ pub(crate) struct Report {
     pub cpu_ratio_to_plain_loop: f64,
     /// Plain loops over the same lines, where they were asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub against: Vec<Against>,
+    pub against: Vec<LoopResult>,
     /// The most memory that was resident, before the loops ran.
     pub rss_peak_bytes: Option<u64>,
     /// From made to written, of the oldest reading in each frame.
@@ -175,7 +175,7 @@ impl fmt::Display for Report {
             writeln!(f, "{name:<24}{pipeline:>14.digits$}{plain:>14.digits$}")?;
         }
         writeln!(f, "{:<24}{:>14.2}", "CPU, times plain loop", self.cpu_ratio_to_plain_loop)?;
-        for Against { name, events_per_cpu_second, pipeline_to_it } in &self.against {
+        for LoopResult { name, events_per_cpu_second, pipeline_to_it } in &self.against {
             writeln!(
                 f,
                 "{name:<38}{events_per_cpu_second:>14.0}  pipeline {pipeline_to_it:.2} times"

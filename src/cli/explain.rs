@@ -109,8 +109,8 @@ fn explain(
     secret: Option<&Secret>,
 ) -> Result<Explained, Unexplained> {
     let mut told = Explained { text: String::new(), allowed: true };
-    let payload = match serde_json::from_slice::<Outer>(line) {
-        Ok(Outer { kind: Some(kind), payload: Some(payload) }) if kind == "signed" => {
+    let payload = match serde_json::from_slice::<UncheckedEnvelope>(line) {
+        Ok(UncheckedEnvelope { kind: Some(kind), payload: Some(payload) }) if kind == "signed" => {
             let (said, taken) =
                 signature(line, secret, &commands.file.lock(&|name| std::env::var(name).ok()));
             told.say("signature", &said);
@@ -133,17 +133,17 @@ fn explain(
     let mut gate = Authorize::new(commands.policy());
     let mut out = Output::default();
     gate.apply(now, &asked, &mut out);
-    let around = Around { wanted, gate: &gate, execute: &commands.file.execute };
+    let context = DecisionContext { wanted, gate: &gate, execute: &commands.file.execute };
     for enforced in out.drain() {
         match enforced {
             AuthorizedMessage::Command(authorization) => {
-                told.authorization(&authorization, &around, 0)
+                told.authorization(&authorization, &context, 0)
             }
             AuthorizedMessage::Scripts(authorizations) => {
                 told.say("scripts", &format!("{}", authorizations.len()));
                 for (index, authorization) in authorizations.iter().enumerate() {
                     told.text.push('\n');
-                    told.authorization(authorization, &around, index);
+                    told.authorization(authorization, &context, index);
                 }
             }
             AuthorizedMessage::KeepAlive(number) => {
@@ -160,7 +160,7 @@ fn explain(
 }
 
 /// The context of a decision.
-struct Around<'a> {
+struct DecisionContext<'a> {
     /// The timeout of the request, or of each script, in seconds.
     wanted: Vec<Option<Number>>,
     gate: &'a Authorize,
@@ -173,7 +173,12 @@ impl Explained {
         let _ = writeln!(self.text, "{:12} {}", format!("{what}:"), plain(text));
     }
 
-    fn authorization(&mut self, authorization: &Authorization, around: &Around<'_>, index: usize) {
+    fn authorization(
+        &mut self,
+        authorization: &Authorization,
+        context: &DecisionContext<'_>,
+        index: usize,
+    ) {
         match authorization {
             Authorization::Malformed(refusal) => {
                 self.say("id", &refusal.id);
@@ -192,9 +197,9 @@ impl Explained {
             Authorization::Permitted(permit) => {
                 self.request(permit.request());
                 let rule = permit.rule();
-                let quote = around.gate.quote(rule).unwrap_or_default();
+                let quote = context.gate.quote(rule).unwrap_or_default();
                 self.say("decision", &format!("allowed by {rule}: {quote}"));
-                self.permit(permit, around, index);
+                self.permit(permit, context, index);
             }
         }
     }
@@ -219,10 +224,10 @@ impl Explained {
         self.say("asks for", &asked);
     }
 
-    fn permit(&mut self, permit: &Permit, around: &Around<'_>, index: usize) {
+    fn permit(&mut self, permit: &Permit, context: &DecisionContext<'_>, index: usize) {
         let (request, Execute { output, parallel, waiting, .. }) =
-            (permit.request(), around.execute);
-        let wanted = around.wanted.get(index).and_then(Option::as_ref);
+            (permit.request(), context.execute);
+        let wanted = context.wanted.get(index).and_then(Option::as_ref);
         self.say("time", &time(request.timeout, wanted));
         self.say(
             "limits",
@@ -256,7 +261,7 @@ impl Explained {
 
 /// As far as an envelope is looked at without its key.
 #[derive(Deserialize)]
-struct Outer {
+struct UncheckedEnvelope {
     #[serde(rename = "type")]
     kind: Option<String>,
     payload: Option<String>,

@@ -109,12 +109,12 @@ enum Command {
     Audit(audit::AuditArguments),
     /// Name the program for the other end of the port
     #[command(hide = true, disable_help_flag = true)]
-    Host(Moved),
+    Host(MovedCommand),
 }
 
 /// Whatever stands behind the name of a command that is a program of its own now.
 #[derive(Debug, Args)]
-struct Moved {
+struct MovedCommand {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     _words: Vec<OsString>,
 }

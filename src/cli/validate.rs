@@ -20,7 +20,7 @@ pub(super) struct Validate {
     files: Vec<PathBuf>,
 
     #[command(flatten)]
-    how: How,
+    how: ReportOptions,
 
     #[command(flatten)]
     state: StateOption,
@@ -28,7 +28,7 @@ pub(super) struct Validate {
 
 /// The form of the report, and whether warnings count as errors.
 #[derive(Debug, Clone, Copy, Default, Args)]
-pub struct How {
+pub struct ReportOptions {
     /// Treat warnings as errors: exit 78 if there is one
     #[arg(long)]
     pub deny_warnings: bool,
@@ -60,7 +60,7 @@ impl Validate {
 /// exit code 78 if there is any error.
 pub fn report(
     paths: &[PathBuf],
-    how: How,
+    how: ReportOptions,
     env: &Env<'_>,
     right: &mut dyn Write,
     wrong: &mut dyn Write,
@@ -70,7 +70,7 @@ pub fn report(
 
 fn report_with(
     paths: &[PathBuf],
-    how: How,
+    how: ReportOptions,
     state: &StateOption,
     env: &Env<'_>,
     (right, wrong): (&mut dyn Write, &mut dyn Write),

@@ -70,7 +70,9 @@ pub(crate) use relay::{
     RelayFile, SocketPattern, TOKEN_HELP, Vsock, Web, find as find_sockets,
 };
 pub(crate) use setting::{NotASetting, Setting};
-pub(crate) use test_file::{Expected, Given, Matching, TestCase, TestFile, TestPart, WrongTest};
+pub(crate) use test_file::{
+    Expected, Matching, TestCase, TestFile, TestInput, TestPart, WrongTest,
+};
 pub(crate) use warnings::unknown_log_targets;
 pub use write::{Delivery, Target, Write};
 

@@ -32,7 +32,7 @@ pub(crate) struct TestCase {
     pub name: String,
     /// What goes in, in order.
     #[serde(default, deserialize_with = "one_or_many")]
-    pub given: Vec<Given>,
+    pub given: Vec<TestInput>,
     /// What comes out, after some stages.
     #[serde(default, deserialize_with = "one_or_many")]
     pub expect: Vec<Expected>,
@@ -41,7 +41,7 @@ pub(crate) struct TestCase {
 /// Readings or records that go in together.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Given {
+pub(crate) struct TestInput {
     /// How long after the start.
     #[serde(default, deserialize_with = "since_start")]
     pub at: Duration,

@@ -18,12 +18,12 @@ const LINE_COST_MIN: usize = 512;
 /// The newest lines that were not taken; the oldest ones go when there are too many, and are counted.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
-    inside: Mutex<Inside>,
+    inside: Mutex<State>,
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Inside {
+struct State {
     messages: VecDeque<Message>,
     bytes: usize,
     lost: u64,
@@ -77,7 +77,7 @@ impl Inbox {
         self.lock().lost
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inside> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.inside.lock().ignore_poison()
     }
 }

@@ -63,12 +63,12 @@ pub(super) struct Limits {
 pub(super) struct FairQueue {
     /// Bytes of one guest.
     share: usize,
-    inside: Mutex<Inside>,
+    inside: Mutex<State>,
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Inside {
+struct State {
     /// Each that is in one of the two lists below.
     guests: HashMap<u64, Queue>,
     /// Guests that have had no turn yet.
@@ -97,7 +97,7 @@ impl FairQueue {
     /// The line, where there is no room for it; [`Guest::room`] is notified when there may be some.
     pub(super) fn push(&self, line: Line) -> Result<(), Line> {
         let mut inside = self.lock();
-        let Inside { guests, new, bytes, .. } = &mut *inside;
+        let State { guests, new, bytes, .. } = &mut *inside;
         let cost = line.cost();
         if let Some(queue) = guests.get(&line.guest.id)
             && !queue.lines.is_empty()
@@ -157,12 +157,12 @@ impl FairQueue {
         self.changed.notify_one();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inside> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.inside.lock().ignore_poison()
     }
 }
 
-impl Inside {
+impl State {
     fn take(&mut self, Limits { lines, bytes, is_one_each }: Limits) -> Vec<Line> {
         let (mut taken, mut size) = (Vec::new(), 0);
         // Who has had a turn stands behind all that have not.

@@ -28,7 +28,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::fair_queue::{FairQueue, Limits, Line};
 use super::fleet::{Count, Fleet};
-use super::outputs::{Turn, Turns, WAITING};
+use super::outputs::{FairLines, LineBatch, WAITING};
 use crate::config;
 use crate::pipeline::{Context, Graph, Pipeline, Sink, StageError};
 use client::{Answer, Client};
@@ -50,9 +50,9 @@ pub(super) fn send(
     queue: &Arc<FairQueue>,
 ) -> Graph {
     let limits = Limits { lines: LINES_MAX, bytes: BYTES_MAX, is_one_each: false };
-    let turns = Turns { queue: Arc::clone(queue), limits };
+    let lines = FairLines { queue: Arc::clone(queue), limits };
     let otlp = Otlp::new(settings, Arc::clone(fleet));
-    Pipeline::from_sources(context, [turns], 1).write(otlp, WAITING)
+    Pipeline::from_sources(context, [lines], 1).write(otlp, WAITING)
 }
 
 /// Sends lines, and waits until the receiver has them.
@@ -195,20 +195,20 @@ impl Otlp {
 }
 
 impl Sink for Otlp {
-    type In = Turn;
+    type In = LineBatch;
 
     fn detail(&self) -> String {
         self.client.endpoint().to_string()
     }
 
-    async fn write(&mut self, turn: &Turn) -> Result<(), StageError> {
+    async fn write(&mut self, batch: &LineBatch) -> Result<(), StageError> {
         self.rest().await?;
-        // What is offered again after an error is the same turn.
+        // What is offered again after an error is the same batch.
         if !self.has_logs {
-            self.send(Signal::Logs, turn.lines()).await?;
+            self.send(Signal::Logs, batch.lines()).await?;
             self.has_logs = true;
         }
-        self.send(Signal::Metrics, turn.lines()).await?;
+        self.send(Signal::Metrics, batch.lines()).await?;
         self.has_logs = false;
         Ok(())
     }

@@ -28,23 +28,23 @@ pub(super) fn write(
     sink: BoxSink<Frame>,
 ) -> Graph {
     let limits = Limits { lines: FRAME_LINES_MAX, bytes: FRAME_BYTES_MAX, is_one_each: false };
-    Pipeline::from_sources(context, [Turns { queue: Arc::clone(queue), limits }], 1)
+    Pipeline::from_sources(context, [FairLines { queue: Arc::clone(queue), limits }], 1)
         .then(Wrap::new(site))
         .write(sink, WAITING)
 }
 
 /// Lines of several guests that are written as one.
 #[derive(Debug)]
-pub(super) struct Turn(Vec<Line>);
+pub(super) struct LineBatch(Vec<Line>);
 
-impl Turn {
+impl LineBatch {
     /// Its lines, those of a guest in their order.
     pub(super) fn lines(&self) -> &[Line] {
         &self.0
     }
 }
 
-impl EventCount for Turn {
+impl EventCount for LineBatch {
     fn weight(&self) -> u64 {
         self.0.len() as u64
     }
@@ -55,18 +55,18 @@ impl EventCount for Turn {
 }
 
 /// Takes what waits in a queue, a line of each guest in turn.
-pub(super) struct Turns {
+pub(super) struct FairLines {
     pub queue: Arc<FairQueue>,
     pub limits: Limits,
 }
 
-impl Source for Turns {
-    type Out = Turn;
+impl Source for FairLines {
+    type Out = LineBatch;
 
-    fn open(&mut self) -> impl Stream<Item = Result<Turn, StageError>> + Send + '_ {
+    fn open(&mut self) -> impl Stream<Item = Result<LineBatch, StageError>> + Send + '_ {
         stream! {
             while let Some(lines) = self.queue.take(self.limits).await {
-                yield Ok(Turn(lines));
+                yield Ok(LineBatch(lines));
             }
         }
     }
@@ -80,18 +80,18 @@ pub(super) struct Wrap {
 }
 
 impl Transform for Wrap {
-    type In = Turn;
+    type In = LineBatch;
     type Out = Frame;
 
-    fn apply(&mut self, now: Instant, turn: &Turn, out: &mut Output<Frame>) {
-        let size = turn.0.iter().map(|line| line.bytes.len() + self.site.len() + 160).sum();
+    fn apply(&mut self, now: Instant, batch: &LineBatch, out: &mut Output<Frame>) {
+        let size = batch.0.iter().map(|line| line.bytes.len() + self.site.len() + 160).sum();
         let mut bytes = Vec::with_capacity(size);
-        for line in &turn.0 {
+        for line in &batch.0 {
             self.wrap(&line.guest.vm, line.at, line.kind, &line.bytes, &mut bytes);
             bytes.push(b'\n');
         }
-        let receipt = Receipt::merge(turn.0.iter().map(|line| line.receipt.clone()));
-        out.push(Frame { receipt, ..Frame::new(bytes, turn.0.len() as u32, now) });
+        let receipt = Receipt::merge(batch.0.iter().map(|line| line.receipt.clone()));
+        out.push(Frame { receipt, ..Frame::new(bytes, batch.0.len() as u32, now) });
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) async fn guests(shared: &Arc<Shared>, stop: &CancellationToken) {
             );
         }
         was_cut = found.is_cut;
-        let All { transports, twice, unprintable, .. } = found;
+        let FoundTransports { transports, twice, unprintable, .. } = found;
         // A socket that is gone, or in another place: the connection to it ends.
         followed.retain(|vm, followed| {
             let stays = transports.get(vm) == Some(&followed.transport);
@@ -90,7 +90,7 @@ pub(super) async fn guests(shared: &Arc<Shared>, stop: &CancellationToken) {
 }
 
 /// What a search has found.
-struct All {
+struct FoundTransports {
     /// By the names of the guests.
     transports: BTreeMap<String, Transport>,
     twice: usize,
@@ -99,12 +99,12 @@ struct All {
 }
 
 /// Looks for the sockets of both kinds; it blocks.
-fn find(sockets: &[SocketPattern], vsock: Option<&Vsock>) -> All {
+fn find(sockets: &[SocketPattern], vsock: Option<&Vsock>) -> FoundTransports {
     let found = find_sockets(sockets);
     let transports =
         found.sockets.into_iter().map(|(vm, path)| (vm, Transport::Socket(path))).collect();
     let (twice, unprintable, is_cut) = (found.twice, found.unprintable, found.is_cut);
-    let mut all = All { transports, twice, unprintable, is_cut };
+    let mut all = FoundTransports { transports, twice, unprintable, is_cut };
     if let Some(Vsock { sockets, cids, port, connect }) = vsock {
         let transport = if *connect { Transport::ToGuest } else { Transport::FromGuest };
         let found = find_sockets(sockets);

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 #[test]
 fn each_collector_of_the_registry_fills_the_group_it_names_and_no_other() {
     let stats = StatsRegistry::default();
-    let surroundings = Surroundings { stats: &stats };
+    let surroundings = CollectorContext { stats: &stats };
     let collector = |group: &Group| {
         let file = format!("[from]\n{} = {{}}", group.name());
         let mut file: BTreeMap<String, Read> = toml::from_str(&file).unwrap();

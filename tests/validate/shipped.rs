@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use infiniservice::internals::cli::validate::{How, report};
+use infiniservice::internals::cli::validate::{ReportOptions, report};
 use infiniservice::internals::config::{
     AgentSettings, BUILT_IN, Commands, Enforce, load, load_file,
 };
@@ -44,7 +44,7 @@ fn the_shipped_files_load_from_the_program_and_from_their_folder() {
 #[test]
 fn the_settings_alone_are_reported_with_their_memory() {
     let (mut right, mut wrong) = (Vec::new(), Vec::new());
-    let how = How { verbose: true, ..How::default() };
+    let how = ReportOptions { verbose: true, ..ReportOptions::default() };
     report(&["built-in:agent.toml".into()], how, &env, &mut right, &mut wrong);
     let told = String::from_utf8(right).unwrap();
     assert!(told.contains("\nmemory: at most 16.0 MiB queued, the ceiling; "), "{told}");
@@ -56,7 +56,7 @@ fn without_its_secret_the_shipped_flow_loads_and_is_locked() {
         let env =
             |name: &str| secret.filter(|_| name == "INFINISERVICE_SHARED_SECRET").map(Into::into);
         let (mut right, mut wrong) = (Vec::new(), Vec::new());
-        let how = How { verbose: true, ..How::default() };
+        let how = ReportOptions { verbose: true, ..ReportOptions::default() };
         report(&["built-in:commands.toml".into()], how, &env, &mut right, &mut wrong);
         assert_eq!(String::from_utf8(wrong).unwrap(), "");
         let told = String::from_utf8(right).unwrap();

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::ExitCode;
 
 use infiniservice::internals::cli::EXIT_CONFIG;
-use infiniservice::internals::cli::validate::{How, report};
+use infiniservice::internals::cli::validate::{ReportOptions, report};
 use infiniservice::internals::config::load;
 
 use super::rig::{all, around, env, folder};
@@ -24,8 +24,13 @@ fn every_invalid_file_is_reported_and_every_valid_one_too() {
         ("notes.txt", "?"),
     ]);
     let (mut right, mut wrong) = (Vec::new(), Vec::new());
-    let verdict =
-        report(&[folder.path().to_path_buf()], How::default(), &env, &mut right, &mut wrong);
+    let verdict = report(
+        &[folder.path().to_path_buf()],
+        ReportOptions::default(),
+        &env,
+        &mut right,
+        &mut wrong,
+    );
     assert_eq!(verdict, ExitCode::from(EXIT_CONFIG));
     let plain = |bytes| {
         String::from_utf8(bytes).unwrap().replace(&format!("{}/", folder.path().display()), "")
@@ -104,7 +109,7 @@ fn a_file_whose_output_meets_another_is_not_called_right() {
     fs::write(at("b.toml"), pipeline(&at("x.1").display().to_string())).unwrap();
     let (mut right, mut wrong) = (Vec::new(), Vec::new());
     let paths = [folder.path().to_path_buf()];
-    let verdict = report(&paths, How::default(), &env, &mut right, &mut wrong);
+    let verdict = report(&paths, ReportOptions::default(), &env, &mut right, &mut wrong);
     assert_eq!(verdict, ExitCode::from(EXIT_CONFIG));
     let (right, wrong) = (String::from_utf8(right).unwrap(), String::from_utf8(wrong).unwrap());
     assert!(right.contains("a.toml: ok") && !right.contains("b.toml: ok"), "{right}");
@@ -156,7 +161,7 @@ fn the_file_of_a_secret_that_a_start_would_refuse_is_an_error() {
         fs::write(at("commands.toml"), text).unwrap();
         let (mut right, mut wrong) = (Vec::new(), Vec::new());
         let files = [at("commands.toml")];
-        let code = report(&files, How::default(), &|_| None, &mut right, &mut wrong);
+        let code = report(&files, ReportOptions::default(), &|_| None, &mut right, &mut wrong);
         (code == ExitCode::SUCCESS, String::from_utf8(wrong).unwrap())
     };
     mode(0o600);

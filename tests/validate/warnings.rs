@@ -4,7 +4,7 @@ use std::fs;
 use std::process::ExitCode;
 
 use infiniservice::internals::cli::EXIT_CONFIG;
-use infiniservice::internals::cli::validate::{How, report};
+use infiniservice::internals::cli::validate::{ReportOptions, report};
 use infiniservice::internals::config::BUILT_IN;
 use serde_json::Value;
 
@@ -149,20 +149,22 @@ fn the_report_is_text_or_json_and_warnings_may_count_as_errors() {
     let right = pipeline("\"cpu\"", "json-lines", "[[enrich]]\ntop = {}", "null = true");
     let folder =
         folder(&[("a.toml", &right), ("b.toml", "[batch]\nmax_items = 0\nmax_dely = 1\n")]);
-    let told = |name: &str, how: How| {
+    let told = |name: &str, how: ReportOptions| {
         let (mut right, mut wrong) = (Vec::new(), Vec::new());
         let verdict = report(&[folder.path().join(name)], how, &env, &mut right, &mut wrong);
         (verdict, String::from_utf8(right).unwrap(), String::from_utf8(wrong).unwrap())
     };
-    let (verdict, right, wrong) = told("a.toml", How::default());
+    let (verdict, right, wrong) = told("a.toml", ReportOptions::default());
     assert_eq!(verdict, ExitCode::SUCCESS);
     assert!(right.contains("a.toml: ok (") && !right.contains("memory"), "{right}");
     assert!(wrong.contains("a.toml:2:7: warning: this does nothing"), "{wrong}");
 
-    let (verdict, ..) = told("a.toml", How { deny_warnings: true, ..How::default() });
+    let (verdict, ..) =
+        told("a.toml", ReportOptions { deny_warnings: true, ..ReportOptions::default() });
     assert_eq!(verdict, ExitCode::from(EXIT_CONFIG));
 
-    let (verdict, right, wrong) = told("b.toml", How { json: true, ..How::default() });
+    let (verdict, right, wrong) =
+        told("b.toml", ReportOptions { json: true, ..ReportOptions::default() });
     assert_eq!((verdict, wrong.as_str()), (ExitCode::from(EXIT_CONFIG), ""));
     let data: Value = serde_json::from_str(&right).unwrap();
     let lines: Vec<_> =
@@ -170,7 +172,7 @@ fn the_report_is_text_or_json_and_warnings_may_count_as_errors() {
     assert_eq!((&data["ok"], lines), (&Value::Bool(false), vec![Some(2), Some(3)]));
 
     fs::remove_file(folder.path().join("b.toml")).unwrap();
-    let (_, right, _) = told("", How { json: true, ..How::default() });
+    let (_, right, _) = told("", ReportOptions { json: true, ..ReportOptions::default() });
     let data: Value = serde_json::from_str(&right).unwrap();
     assert_eq!((&data["ok"], &data["warnings"][0]["line"]), (&Value::Bool(true), &Value::from(2)));
 }

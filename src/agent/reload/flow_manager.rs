@@ -27,7 +27,7 @@ use crate::agent::assemble::{metrics_flow, records_flow};
 use crate::agent::command_flow::{command_flow, deny_all_flow, events_flow, policy_stage};
 use crate::agent::command_state::{CommandState, limits};
 use crate::agent::error::AgentError;
-use crate::agent::flow::{Built, Site};
+use crate::agent::flow::{Built, FlowContext};
 use crate::agent::port_registry::Ports;
 use crate::agent::reload::flow_tasks::FlowTasks;
 use crate::agent::reload::host_events::HostEvents;
@@ -237,7 +237,7 @@ impl FlowManager {
         let state_store =
             self.flows.get(&key).map(|flow| flow.state_store.clone()).unwrap_or_default();
         let status = self.status();
-        let mut site = Site {
+        let mut cx = FlowContext {
             vm_id: self.agent.identity.vm_id.as_deref(),
             latest: &self.latest,
             ports: &mut self.ports,
@@ -253,20 +253,20 @@ impl FlowManager {
         };
         let mut tasks = Vec::new();
         let built = match (&wanted, command_state) {
-            (Wanted::Metrics { pipeline, .. }, _) => Some(metrics_flow(pipeline, &mut site)?),
-            (Wanted::Records { pipeline, .. }, _) => Some(records_flow(pipeline, &mut site)?),
+            (Wanted::Metrics { pipeline, .. }, _) => Some(metrics_flow(pipeline, &mut cx)?),
+            (Wanted::Records { pipeline, .. }, _) => Some(records_flow(pipeline, &mut cx)?),
             (Wanted::Commands { commands, secret, .. }, Some(command_state)) => {
                 let events = self.events.receiver();
-                Some(command_flow(commands, secret.clone(), command_state, events, &mut site)?)
+                Some(command_flow(commands, secret.clone(), command_state, events, &mut cx)?)
             }
             (Wanted::Commands { .. }, None) => None, // a plan with the one has the other
             (Wanted::UnreadPort(UnreadPort { before: Some(before), .. }), Some(command_state)) => {
                 let ((commands, secret), events) = (before.clone(), self.events.receiver());
-                Some(deny_all_flow(&commands, secret, command_state, events, &mut site)?)
+                Some(deny_all_flow(&commands, secret, command_state, events, &mut cx)?)
             }
             (Wanted::UnreadPort(UnreadPort { target, sends_events, .. }), _) => {
-                tasks.push(site.ports.at(target).discard_input(&stop));
-                sends_events.then(|| events_flow(target, self.events.receiver(), &mut site))
+                tasks.push(cx.ports.at(target).discard_input(&stop));
+                sends_events.then(|| events_flow(target, self.events.receiver(), &mut cx))
             }
         };
         Ok(New { key, wanted, built, tasks, stop, state_store })

@@ -45,11 +45,11 @@ pub(super) enum Kind {
 #[derive(Debug)]
 pub(super) struct Change {
     pub(super) path: String,
-    what: What,
+    what: ChangeKind,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum What {
+enum ChangeKind {
     Written,
     Replaced,
     Same,
@@ -60,19 +60,19 @@ enum What {
 
 impl Change {
     pub(super) fn is_written(&self) -> bool {
-        matches!(self.what, What::Written | What::Replaced)
+        matches!(self.what, ChangeKind::Written | ChangeKind::Replaced)
     }
 }
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.what {
-            What::Written => "written",
-            What::Replaced => "replaced",
-            What::Same => "left as it is",
-            What::Edited => "left as it is, with changes that are not of install",
-            What::Gone => "left out, as it was removed",
-            What::Removed => "removed",
+            ChangeKind::Written => "written",
+            ChangeKind::Replaced => "replaced",
+            ChangeKind::Same => "left as it is",
+            ChangeKind::Edited => "left as it is, with changes that are not of install",
+            ChangeKind::Gone => "left out, as it was removed",
+            ChangeKind::Removed => "removed",
         };
         write!(f, "{what}: {}", self.path)
     }
@@ -106,16 +106,18 @@ impl<'a> Tree<'a> {
             self.new_folders(&file.path, &mut record)?;
             let hash = hash(&file.bytes);
             let what = match self.look(&file.path)? {
-                None if file.kind == Kind::Setting && old.is_of(&file.path) => What::Gone,
-                None => What::Written,
-                Some(found) if found == hash => What::Same,
+                None if file.kind == Kind::Setting && old.is_of(&file.path) => ChangeKind::Gone,
+                None => ChangeKind::Written,
+                Some(found) if found == hash => ChangeKind::Same,
                 Some(found) if file.kind == Kind::Program || old.has(&file.path, &found) => {
-                    What::Replaced
+                    ChangeKind::Replaced
                 }
-                Some(_) => What::Edited,
+                Some(_) => ChangeKind::Edited,
             };
             match what {
-                What::Edited | What::Gone => record.0.extend(old.of(&file.path).cloned()),
+                ChangeKind::Edited | ChangeKind::Gone => {
+                    record.0.extend(old.of(&file.path).cloned())
+                }
                 _ => drop(record.0.insert((file.path.clone(), hash))),
             }
             wanted.push((file, what));
@@ -129,7 +131,7 @@ impl<'a> Tree<'a> {
             self.write_record(&old.0.union(&folders.0).cloned().collect())?;
         }
         for (file, what) in wanted {
-            if !self.dry_run && matches!(what, What::Written | What::Replaced) {
+            if !self.dry_run && matches!(what, ChangeKind::Written | ChangeKind::Replaced) {
                 self.write(&file.path, file.mode, &file.bytes)?;
             }
             self.changes.push(Change { path: file.path.clone(), what });
@@ -162,10 +164,10 @@ impl<'a> Tree<'a> {
             let Some(found) = self.look(path)? else { continue };
             let is_edited = !record.has(path, &found);
             let what = match is_edited && is_kept(path) {
-                true => What::Edited,
-                false => What::Removed,
+                true => ChangeKind::Edited,
+                false => ChangeKind::Removed,
             };
-            if what == What::Removed && !self.dry_run {
+            if what == ChangeKind::Removed && !self.dry_run {
                 fs::remove_file(self.at(path))
                     .map_err(|error| InstallError::file("remove", path, error))?;
             }
@@ -186,7 +188,9 @@ impl<'a> Tree<'a> {
         // Inner ones first.
         for (folder, _) in record.folders().rev() {
             match fs::remove_dir(self.at(folder)) {
-                Ok(()) => self.changes.push(Change { path: folder.clone(), what: What::Removed }),
+                Ok(()) => {
+                    self.changes.push(Change { path: folder.clone(), what: ChangeKind::Removed })
+                }
                 Err(error)
                     if matches!(
                         error.kind(),
@@ -208,7 +212,7 @@ impl<'a> Tree<'a> {
             fs::remove_dir_all(self.at(folder))
                 .map_err(|error| InstallError::file("remove", folder, error))?;
         }
-        self.changes.push(Change { path: folder.to_owned(), what: What::Removed });
+        self.changes.push(Change { path: folder.to_owned(), what: ChangeKind::Removed });
         Ok(())
     }
 

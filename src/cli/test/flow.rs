@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::agent::{record_stages, stages};
 use crate::config::{
-    ConfigError, Given, Pipeline, RecordsFile, TestCase, TestFile, TestPart, WrongTest,
+    ConfigError, Pipeline, RecordsFile, TestCase, TestFile, TestInput, TestPart, WrongTest,
     is_built_in, load,
 };
 use crate::model::{Receipt, SystemMetrics};
@@ -28,7 +28,7 @@ pub(super) enum Flow {
 }
 
 /// What has come of a test up to some stage.
-pub(super) struct Came {
+pub(super) struct TestOutput {
     /// The lines, each without its end.
     pub lines: Vec<String>,
     /// What was dropped or left out, by reason.
@@ -94,7 +94,7 @@ impl Flow {
     }
 
     /// What is wrong with what is given, each with its remedy.
-    fn unreadable(&self, given: &Given) -> Vec<(String, String)> {
+    fn unreadable(&self, given: &TestInput) -> Vec<(String, String)> {
         match self {
             Self::Metrics(_) if given.read != 1 => {
                 vec![(
@@ -126,7 +126,7 @@ impl Flow {
     }
 
     /// What `case` makes come out of the stage of this number, in the order of [`stages`](Self::stages).
-    pub(super) fn run(&self, case: &TestCase, last: usize) -> Came {
+    pub(super) fn run(&self, case: &TestCase, last: usize) -> TestOutput {
         let registry = StatsRegistry::default();
         let lines = match self {
             Self::Metrics(pipeline) => metrics(pipeline, case, last, &registry),
@@ -138,7 +138,7 @@ impl Flow {
                 *dropped.entry((*reason).to_owned()).or_default() += count;
             }
         }
-        Came { lines, dropped }
+        TestOutput { lines, dropped }
     }
 }
 
@@ -171,7 +171,7 @@ fn metrics(
 ) -> Vec<String> {
     let start = Instant::now();
     let mut sequence = 0;
-    let mut readings = |given: &Given| {
+    let mut readings = |given: &TestInput| {
         let taken = start + given.at;
         let read = given.lines.0.iter().filter_map(|line| {
             let reading = reading(pipeline, line, given.at, taken, sequence).ok()?;
@@ -204,7 +204,7 @@ fn records(
     registry: &StatsRegistry,
 ) -> Vec<String> {
     let start = Instant::now();
-    let batches = |given: &Given| {
+    let batches = |given: &TestInput| {
         let (oldest, mut bytes, mut ends) = (start + given.at, Vec::new(), Vec::new());
         for line in &given.lines.0 {
             bytes.extend_from_slice(line.as_bytes());

@@ -16,7 +16,7 @@ use super::{report, say, unless};
 use crate::config::{ConfigError, Expected, Matching, TestFile, load_tests, test_files};
 use crate::wire::shown;
 use diff::{Row, compare, differences, json};
-use flow::{Came, Flow};
+use flow::{Flow, TestOutput};
 
 /// A test has failed.
 const EXIT_FAILED: u8 = 1;
@@ -128,11 +128,11 @@ fn failures(flow: &Flow, case: &crate::config::TestCase, paint: Paint) -> String
 }
 
 /// In what the outcome is not as expected.
-fn differs(expected: &Expected, came: &Came, paint: Paint) -> String {
+fn differs(expected: &Expected, output: &TestOutput, paint: Paint) -> String {
     let mut text = String::new();
     let mut tell = |colour: Option<Colour>, line: &str| paint.wrapped(&mut text, 9, colour, line);
     if let Some(lines) = &expected.lines {
-        let rows = compare(&lines.0, &came.lines, expected.matching);
+        let rows = compare(&lines.0, &output.lines, expected.matching);
         let is_wrong = |row: &&Row<'_>| **row != Row::Same;
         let wrong = rows.iter().filter(is_wrong).count();
         for row in rows.iter().filter(is_wrong).take(ROWS_MAX) {
@@ -152,13 +152,13 @@ fn differs(expected: &Expected, came: &Came, paint: Paint) -> String {
                 &format!(
                     "expected {}, came {}; {same} as expected{more}",
                     lines.0.len(),
-                    came.lines.len()
+                    output.lines.len()
                 ),
             );
         }
     }
     if let Some(dropped) = &expected.dropped
-        && *dropped != came.dropped
+        && *dropped != output.dropped
     {
         let list = |counts: &std::collections::BTreeMap<String, u64>| match counts.is_empty() {
             true => "nothing".to_owned(),
@@ -169,7 +169,7 @@ fn differs(expected: &Expected, came: &Came, paint: Paint) -> String {
             }
         };
         tell(Some(Colour::Red), &format!("- dropped {}", list(dropped)));
-        tell(Some(Colour::Green), &format!("+ dropped {}", list(&came.dropped)));
+        tell(Some(Colour::Green), &format!("+ dropped {}", list(&output.dropped)));
     }
     text
 }

@@ -27,8 +27,8 @@ use crate::commands::outcome::Outcome;
 use crate::files::StateFolder;
 use crate::metrics::collect::Release;
 use CleanupLevel::{Deep, Minimal, Standard};
-use steps::{How, STEPS, does, package_cache, trim};
-use tree::{Did, Tree};
+use steps::{STEPS, StepMethod, does, package_cache, trim};
+use tree::{StepOutcome, Tree};
 
 /// The longest that one step may take.
 const STEP_MAX: Duration = Duration::from_secs(120);
@@ -137,7 +137,7 @@ pub(crate) async fn prepare_in(
     for step in STEPS.iter().filter(|step| step.is_part_of(image)) {
         let until = cx.deadline.min(Instant::now() + STEP_MAX);
         let did = match step.how {
-            How::Files(work) => {
+            StepMethod::Files(work) => {
                 let (root, state) = (root.to_owned(), state.map(Path::to_owned));
                 // A little before, so that what it did is reported.
                 let last = until.into_std();
@@ -150,12 +150,12 @@ pub(crate) async fn prepare_in(
                     Err(_) => Err(ActionError::StepLate),
                 }
             }
-            How::PackageCache => package_cache(root, cx, until).await,
-            How::Trim => trim(root, cx, until).await,
+            StepMethod::PackageCache => package_cache(root, cx, until).await,
+            StepMethod::Trim => trim(root, cx, until).await,
         };
         let failed = did.is_err();
-        let Did { removed, note } =
-            did.unwrap_or_else(|why| Did { removed: 0, note: Some(why.to_string()) });
+        let StepOutcome { removed, note } =
+            did.unwrap_or_else(|why| StepOutcome { removed: 0, note: Some(why.to_string()) });
         tracing::info!(
             step = step.name,
             done = !failed,

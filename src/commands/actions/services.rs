@@ -44,11 +44,11 @@ impl Action for ServiceList {
 
     async fn run(&self, cx: &Context) -> ActionOutcome {
         let listed = match reach(cx).await {
-            Ok(Way::Bus(bus)) => {
+            Ok(SystemdAccess::Bus(bus)) => {
                 let units = bus.units(&[], &["*.service"]).await;
                 both(units, bus.unit_files().await)
             }
-            Ok(Way::Program(_)) => {
+            Ok(SystemdAccess::Program(_)) => {
                 let units = systemctl::units(cx, &["--type=service"]).await;
                 both(units, systemctl::unit_files(cx).await)
             }
@@ -156,15 +156,15 @@ impl ServiceOperation {
 
 async fn control(cx: &Context, service: &ServiceName, operation: ServiceOperation) -> Outcome {
     let name = service.unit();
-    let way = match reach(cx).await {
-        Ok(way) => way,
+    let access = match reach(cx).await {
+        Ok(access) => access,
         Err(error) => return Outcome::failed(error),
     };
-    let done = match &way {
-        Way::Bus(bus) => bus.control(&name, operation).await,
-        Way::Program(_) => systemctl::control(cx, &name, operation).await,
+    let done = match &access {
+        SystemdAccess::Bus(bus) => bus.control(&name, operation).await,
+        SystemdAccess::Program(_) => systemctl::control(cx, &name, operation).await,
     };
-    let state = state(cx, &way, &name).await;
+    let state = state(cx, &access, &name).await;
     match (done, state) {
         (Ok(()), Ok(service)) if operation == ServiceOperation::Status && !service.is_there() => {
             Outcome::failed(format!("there is no service {name}; list the services"))
@@ -197,14 +197,14 @@ async fn side_effects(
     if operation == ServiceOperation::Status || !systemd::is_running() {
         return Ok(Vec::new()); // without systemd the action fails by itself
     }
-    let way = reach(cx).await?;
+    let access = reach(cx).await?;
     let mut effects = Vec::new();
     let mut known = BTreeSet::from([(service.unit(), operation)]);
     let mut next: VecDeque<(String, ServiceOperation)> = known.iter().cloned().collect();
     while let Some((unit, does)) = next.pop_front() {
-        let properties = match &way {
-            Way::Bus(bus) => bus.properties(&unit).await?,
-            Way::Program(_) => systemctl::properties(cx, &unit, &LOOKED_AT).await?,
+        let properties = match &access {
+            SystemdAccess::Bus(bus) => bus.properties(&unit).await?,
+            SystemdAccess::Program(_) => systemctl::properties(cx, &unit, &LOOKED_AT).await?,
         };
         let first = unit == service.unit();
         let (also, pulled) = follows(&unit, does, first, &properties);
@@ -333,8 +333,8 @@ pub fn ends_the_system(unit: &str) -> bool {
 /// The end of a sentence, where there is no systemd or it does not answer.
 pub(super) async fn failed(cx: &Context) -> Result<Vec<(String, String)>, SystemdError> {
     let units = match reach(cx).await? {
-        Way::Bus(bus) => bus.units(&["failed"], &[]).await?,
-        Way::Program(_) => systemctl::units(cx, &["--state=failed"]).await?,
+        SystemdAccess::Bus(bus) => bus.units(&["failed"], &[]).await?,
+        SystemdAccess::Program(_) => systemctl::units(cx, &["--state=failed"]).await?,
     };
     Ok(units.into_iter().map(|unit| (unit.name, unit.description)).collect())
 }
@@ -342,38 +342,38 @@ pub(super) async fn failed(cx: &Context) -> Result<Vec<(String, String)>, System
 /// A connection to systemd's bus, where this machine has one.
 pub(super) async fn bus(cx: &Context) -> Result<Bus, SystemdError> {
     match reach(cx).await? {
-        Way::Bus(bus) => Ok(bus),
-        Way::Program(why) => Err(why),
+        SystemdAccess::Bus(bus) => Ok(bus),
+        SystemdAccess::Program(why) => Err(why),
     }
 }
 
-enum Way {
+enum SystemdAccess {
     Bus(Bus),
     /// And why not the bus.
     Program(SystemdError),
 }
 
-async fn reach(cx: &Context) -> Result<Way, SystemdError> {
+async fn reach(cx: &Context) -> Result<SystemdAccess, SystemdError> {
     if !systemd::is_running() {
         return Err(SystemdError::NotRunning);
     }
     match Bus::connect(cx.deadline).await {
-        Ok(bus) => Ok(Way::Bus(bus)),
+        Ok(bus) => Ok(SystemdAccess::Bus(bus)),
         Err(error) if find_program("systemctl").is_some() => {
             tracing::debug!(%error, "systemctl is used instead of the bus");
-            Ok(Way::Program(error))
+            Ok(SystemdAccess::Program(error))
         }
         Err(error) => Err(SystemdError::NoWay(Box::new(error))),
     }
 }
 
-async fn state(cx: &Context, way: &Way, name: &str) -> Result<Service, SystemdError> {
-    match way {
-        Way::Bus(bus) => {
+async fn state(cx: &Context, access: &SystemdAccess, name: &str) -> Result<Service, SystemdError> {
+    match access {
+        SystemdAccess::Bus(bus) => {
             let unit = bus.unit(name).await?;
             Ok(Service { unit, startup: bus.file_state(name).await })
         }
-        Way::Program(_) => {
+        SystemdAccess::Program(_) => {
             let units = systemctl::units(cx, &["--", name]).await?;
             let files = systemctl::unit_files(cx).await?;
             let known = merge(units, files).into_iter().find(|service| service.unit.name == name);

@@ -322,7 +322,7 @@ impl Inner {
             drain(stderr, OutputStream::Stderr, output),
         );
         let talk = std::pin::pin!(join(feed(stdin, input), drain));
-        let last = if detach { Last::Keep } else { Last::End };
+        let last = if detach { Leftovers::Keep } else { Leftovers::End };
         self.see_out(child, tree, last, talk, end, stop).await
     }
 
@@ -331,7 +331,7 @@ impl Inner {
         self: &Arc<Self>,
         mut child: Child,
         tree: Tree,
-        last: Last,
+        last: Leftovers,
         mut talk: Pin<&mut impl Future<Output = T>>,
         End { deadline, mercy }: End,
         stop: &CancellationToken,
@@ -380,14 +380,14 @@ impl Inner {
     }
 
     /// Tells what a program that has ended by itself has left behind, and lets that go where it may stay.
-    async fn look_behind(&self, tree: Tree, last: Last) -> Option<Tree> {
+    async fn look_behind(&self, tree: Tree, last: Leftovers) -> Option<Tree> {
         let notes = self.notes.clone();
         let looked = tokio::task::spawn_blocking(move || {
             let names = tree.left();
             match last {
                 _ if names.is_empty() => {}
-                Last::Keep => notes.add(leftovers::keep(tree.group(), names)),
-                Last::End => notes.add(leftovers::ended(names)),
+                Leftovers::Keep => notes.add(leftovers::keep(tree.group(), names)),
+                Leftovers::End => notes.add(leftovers::ended(names)),
             }
             tree
         });
@@ -425,7 +425,7 @@ struct End {
 
 /// What becomes of what a program leaves behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Last {
+enum Leftovers {
     End,
     Keep,
 }

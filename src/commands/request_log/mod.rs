@@ -55,7 +55,7 @@ use tokio::time::{Instant, sleep, timeout};
 use self::event::{Accepted, Ended, Event, Progress, Session};
 use self::file::Disk;
 use self::state::State;
-use self::upgrade::Old;
+use self::upgrade::OldJournal;
 use crate::commands::reply::Outbound;
 use crate::commands::request::{Request, RequestKind};
 use crate::files::{StateFolder, Untrusted};
@@ -169,7 +169,7 @@ impl RequestLog {
     ///
     /// Damage is logged; a file without any usable record is set aside.
     pub fn begin(storage: Box<dyn Storage>, owner: Owner, now_ms: i64) -> Self {
-        Self::with(Ok(storage), owner, now_ms, &Old::default(), None)
+        Self::with(Ok(storage), owner, now_ms, &OldJournal::default(), None)
     }
 
     /// The log of a state folder, with what agents of before it have left there. Blocks.
@@ -194,7 +194,7 @@ impl RequestLog {
             }
             Err(error) => Err(error),
         };
-        let old = Old::find(&folder, audit)?;
+        let old = OldJournal::find(&folder, audit)?;
         let log = Self::with(storage, owner, now_ms, &old, Some(Continued::of(&folder)));
         if log.0.write(true).is_ok() {
             old.done(&folder);
@@ -206,7 +206,7 @@ impl RequestLog {
         storage: io::Result<Box<dyn Storage>>,
         owner: Owner,
         now_ms: i64,
-        old: &Old,
+        old: &OldJournal,
         continued: Option<Continued>,
     ) -> Self {
         let mut live = Live::default();

@@ -19,25 +19,25 @@ pub(super) struct Replies {
 
 /// The place of a reply, counted as [`Replies::written`] is.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Kept {
+pub(super) struct ReplySpan {
     start: u64,
     length: usize,
 }
 
 impl Replies {
     /// Remembers a reply; for a moment only, if it is longer than the buffer.
-    pub(super) fn keep(&mut self, outcome: &Outcome) -> Kept {
+    pub(super) fn keep(&mut self, outcome: &Outcome) -> ReplySpan {
         if self.bytes.is_empty() {
             // Zeros of the system: no page is there before it is written to.
             self.bytes = vec![0; BYTES_KEPT];
         }
         let start = self.written;
         let _ = serde_json::to_writer(&mut *self, outcome); // memory takes everything, and an outcome has a spelling
-        Kept { start, length: (self.written - start) as usize }
+        ReplySpan { start, length: (self.written - start) as usize }
     }
 
     /// The reply, unless it is overwritten.
-    pub(super) fn get(&self, Kept { start, length }: Kept) -> Option<Outcome> {
+    pub(super) fn get(&self, ReplySpan { start, length }: ReplySpan) -> Option<Outcome> {
         let is_there = self.written - start <= BYTES_KEPT as u64;
         let (behind, from) = self.bytes.split_at((start % BYTES_KEPT as u64) as usize);
         let text = || from.iter().chain(behind).take(length).copied().collect::<Vec<_>>();

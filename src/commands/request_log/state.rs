@@ -20,7 +20,7 @@ use std::iter;
 use super::continued::Continued;
 use super::event::{Accepted, Ended, Event, Progress, Session};
 use super::replay::Replay;
-use super::replies::{Kept, Replies};
+use super::replies::{Replies, ReplySpan};
 use crate::commands::outcome::Outcome;
 use crate::commands::reply::Outbound;
 
@@ -59,7 +59,7 @@ pub(super) struct Entry {
     /// It was started by an earlier agent, and may run still: its end follows.
     pub goes_on: bool,
     /// Its reply, if this run has sent it.
-    reply: Option<Kept>,
+    reply: Option<ReplySpan>,
 }
 
 /// The answer to a claim of a request.

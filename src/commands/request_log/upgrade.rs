@@ -23,7 +23,7 @@ const READ_MAX: u64 = 4 << 20;
 
 /// What was found.
 #[derive(Default)]
-pub(super) struct Old {
+pub(super) struct OldJournal {
     lines: Vec<Line>,
     /// Held for its lock until the log has what is in it.
     journal: Option<File>,
@@ -41,7 +41,7 @@ struct Line {
     action: String,
 }
 
-impl Old {
+impl OldJournal {
     /// Looks for it. The audit is read where there is a journal: then no log has what it says.
     ///
     /// # Errors

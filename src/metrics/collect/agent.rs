@@ -9,7 +9,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 
 use super::procfs::{self, Reader};
-use super::{Collector, NoOptions, Registered, Surroundings, parse, pid_stat, tell};
+use super::{Collector, CollectorContext, NoOptions, Registered, parse, pid_stat, tell};
 use crate::model::{Agent, Group, SystemMetrics};
 use crate::pipeline::StageCounts;
 
@@ -96,8 +96,8 @@ impl Registered for AgentCollector {
     const GROUP: Group = Group::Agent;
     type Options = NoOptions;
 
-    fn build(_: &NoOptions, surroundings: &Surroundings<'_>) -> Self {
-        let stats = surroundings.stats.clone();
+    fn build(_: &NoOptions, context: &CollectorContext<'_>) -> Self {
+        let stats = context.stats.clone();
         Self::new(Box::new(move || stats.counts()))
     }
 }

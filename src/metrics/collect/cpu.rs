@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::procfs::Reader;
 use super::temperature::TemperatureSensor;
-use super::{Collector, NoOptions, Registered, Surroundings, parse, tell};
+use super::{Collector, CollectorContext, NoOptions, Registered, parse, tell};
 use crate::metrics::counter::{Difference, NoInterval, bound};
 use crate::model::{Cpu, CpuSeconds, Group, SystemMetrics};
 
@@ -41,7 +41,7 @@ impl Registered for CpuCollector {
     const GROUP: Group = Group::Cpu;
     type Options = NoOptions;
 
-    fn build(_: &NoOptions, _: &Surroundings<'_>) -> Self {
+    fn build(_: &NoOptions, _: &CollectorContext<'_>) -> Self {
         Self::new()
     }
 }

@@ -13,7 +13,7 @@ use super::diskstats::Diskstats;
 use super::fs_usage::FsUsages;
 use super::mounts::{self, Mounted};
 use super::procfs::Reader;
-use super::{Collector, Registered, Surroundings, parse, tell};
+use super::{Collector, CollectorContext, Registered, parse, tell};
 use crate::model::{Disk, Group, Mount, SystemMetrics};
 use crate::values::{Section, key};
 
@@ -85,7 +85,7 @@ impl Registered for DiskCollector {
         )],
     });
 
-    fn build(options: &DiskOptions, _: &Surroundings<'_>) -> Self {
+    fn build(options: &DiskOptions, _: &CollectorContext<'_>) -> Self {
         Self::new(options.clone())
     }
 }

@@ -7,7 +7,7 @@
 use tokio::time::Instant;
 
 use super::procfs::{BootTime, Reader};
-use super::{Collector, NoOptions, Registered, Surroundings, parse};
+use super::{Collector, CollectorContext, NoOptions, Registered, parse};
 use crate::model::{Group, Host, SystemMetrics};
 
 /// Facts about the machine: operating system, kernel, names, boot time, processors.
@@ -32,7 +32,7 @@ impl Registered for HostCollector {
     const GROUP: Group = Group::Host;
     type Options = NoOptions;
 
-    fn build(_: &NoOptions, _: &Surroundings<'_>) -> Self {
+    fn build(_: &NoOptions, _: &CollectorContext<'_>) -> Self {
         Self::new()
     }
 }

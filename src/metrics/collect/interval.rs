@@ -51,7 +51,7 @@ pub struct IntervalSource {
 }
 
 /// What is left of a collector's cadence, for the one that reads the same group next.
-struct Past {
+struct PreviousCadence {
     slot: CollectJob,
     sequence: u64,
     last: Option<Instant>,
@@ -148,13 +148,13 @@ impl IntervalSource {
         let Some(store) = &self.store else { return };
         let mut sequence = None;
         for slot in &mut self.slots {
-            let Some(past) = store.take::<Past>(&past_of(slot)) else { continue };
-            sequence = sequence.max(Some(past.sequence));
-            self.last = self.last.max(past.last);
-            let since = past.eager_since;
+            let Some(previous) = store.take::<PreviousCadence>(&past_of(slot)) else { continue };
+            sequence = sequence.max(Some(previous.sequence));
+            self.last = self.last.max(previous.last);
+            let since = previous.eager_since;
             self.eager = self.eager.take().and_then(|(latest, _)| Some((latest, Some(since?))));
-            if past.slot.asked == slot.asked {
-                *slot = past.slot;
+            if previous.slot.asked == slot.asked {
+                *slot = previous.slot;
             }
         }
         let highest = store.take(NUMBER).unwrap_or(0);
@@ -209,7 +209,7 @@ impl Drop for IntervalSource {
         let eager_since = self.eager.as_ref().and_then(|(_, since)| *since);
         let (sequence, last) = (self.sequence, self.last);
         for slot in self.slots.drain(..) {
-            store.put(past_of(&slot), Past { slot, sequence, last, eager_since });
+            store.put(past_of(&slot), PreviousCadence { slot, sequence, last, eager_since });
         }
         let others = store.take(NUMBER).unwrap_or(0);
         store.put(NUMBER, sequence.max(others));

@@ -29,7 +29,7 @@ pub(super) struct CollectJob {
     /// It has read once, so that what needs an interval has one.
     pub(super) primed: bool,
     home: Option<Box<dyn Collector>>,
-    out: Option<oneshot::Receiver<Back>>,
+    out: Option<oneshot::Receiver<Returned>>,
     /// What it brought back in this round.
     part: Option<SystemMetrics>,
     /// It missed a deadline and has not come back since.
@@ -37,14 +37,14 @@ pub(super) struct CollectJob {
 }
 
 /// A collector on its way, with the place that it goes back to.
-struct Errand {
+struct LentCollector {
     collector: Box<dyn Collector>,
     part: SystemMetrics,
-    home: oneshot::Sender<Back>,
+    home: oneshot::Sender<Returned>,
 }
 
 /// A collector that is back, and what it read; nothing where it had not begun.
-struct Back {
+struct Returned {
     collector: Box<dyn Collector>,
     part: Option<SystemMetrics>,
 }
@@ -58,7 +58,7 @@ impl CollectJob {
     }
 
     /// Sends the collector on its way, if it is at home.
-    fn send_out(&mut self, like: &SystemMetrics) -> Option<Errand> {
+    fn send_out(&mut self, like: &SystemMetrics) -> Option<LentCollector> {
         // If it came back after its deadline, what it read is too old, and it itself is welcome.
         if self.is_back() {
             (self.part, self.late) = (None, false);
@@ -67,7 +67,7 @@ impl CollectJob {
         let (home, out) = oneshot::channel();
         (self.primed, self.out) = (true, Some(out));
         let part = SystemMetrics::empty(like.at, like.taken, like.every, like.sequence);
-        Some(Errand { collector, part, home })
+        Some(LentCollector { collector, part, home })
     }
 
     /// Whether it is not out, or was and has just come back.
@@ -139,7 +139,7 @@ pub(super) async fn read_round(
 struct Queue(Arc<Shared>);
 
 struct Shared {
-    errands: Mutex<VecDeque<Errand>>,
+    errands: Mutex<VecDeque<LentCollector>>,
     /// A thread found nothing more to do.
     done: Notify,
 }
@@ -164,20 +164,20 @@ impl Queue {
 }
 
 impl Shared {
-    fn next(&self) -> Option<Errand> {
+    fn next(&self) -> Option<LentCollector> {
         self.errands.lock().ignore_poison().pop_front()
     }
 }
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        while let Some(Errand { collector, home, .. }) = self.0.next() {
-            let _ = home.send(Back { collector, part: None });
+        while let Some(LentCollector { collector, home, .. }) = self.0.next() {
+            let _ = home.send(Returned { collector, part: None });
         }
     }
 }
 
-impl Errand {
+impl LentCollector {
     fn run(mut self, now: Instant) {
         let group = self.collector.group();
         let read = AssertUnwindSafe(|| self.collector.read(now, &mut self.part));
@@ -186,6 +186,6 @@ impl Errand {
             self.part.troubles.push(CollectError { group, what });
         }
         // The source may have ended meanwhile.
-        let _ = self.home.send(Back { collector: self.collector, part: Some(self.part) });
+        let _ = self.home.send(Returned { collector: self.collector, part: Some(self.part) });
     }
 }

@@ -6,7 +6,7 @@
 
 use tokio::time::Instant;
 
-use super::{Collector, NoOptions, Registered, Surroundings};
+use super::{Collector, CollectorContext, NoOptions, Registered};
 use crate::model::{Group, Load, SystemMetrics};
 
 /// Load averages and uptime.
@@ -24,7 +24,7 @@ impl Registered for LoadCollector {
     const GROUP: Group = Group::Load;
     type Options = NoOptions;
 
-    fn build(_: &NoOptions, _: &Surroundings<'_>) -> Self {
+    fn build(_: &NoOptions, _: &CollectorContext<'_>) -> Self {
         Self::new()
     }
 }

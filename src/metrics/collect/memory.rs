@@ -5,7 +5,7 @@ use sysinfo::{MemoryRefreshKind, System};
 use thiserror::Error;
 use tokio::time::Instant;
 
-use super::{Collector, NoOptions, Registered, Surroundings, tell};
+use super::{Collector, CollectorContext, NoOptions, Registered, tell};
 use crate::model::{Group, Memory, SystemMetrics};
 
 /// Memory and swap.
@@ -56,7 +56,7 @@ impl Registered for MemoryCollector {
     const GROUP: Group = Group::Memory;
     type Options = NoOptions;
 
-    fn build(_: &NoOptions, _: &Surroundings<'_>) -> Self {
+    fn build(_: &NoOptions, _: &CollectorContext<'_>) -> Self {
         Self::new()
     }
 }

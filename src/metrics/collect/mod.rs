@@ -66,7 +66,7 @@ pub trait Registered: Collector + Sized {
     const MANUAL: Option<Section> = None;
 
     /// One with these options, which has not read yet.
-    fn build(options: &Self::Options, surroundings: &Surroundings<'_>) -> Self;
+    fn build(options: &Self::Options, context: &CollectorContext<'_>) -> Self;
 
     /// Puts synthetic values of the group into a reading, for `[generate]`; the ten groups with a field in the reading have
     /// theirs in `metrics::synthetic`.
@@ -74,7 +74,7 @@ pub trait Registered: Collector + Sized {
 }
 
 /// What the agent gives a collector.
-pub struct Surroundings<'a> {
+pub struct CollectorContext<'a> {
     /// Counters of all pipelines.
     pub stats: &'a StatsRegistry,
 }
@@ -104,10 +104,10 @@ macro_rules! collectors {
             }
 
             /// The collector.
-            pub fn build(&self, surroundings: &Surroundings<'_>) -> Box<dyn Collector> {
+            pub fn build(&self, context: &CollectorContext<'_>) -> Box<dyn Collector> {
                 match self {
                     $(Self::$Name(options) => {
-                        Box::new(<$Collector as Registered>::build(options, surroundings))
+                        Box::new(<$Collector as Registered>::build(options, context))
                     })*
                 }
             }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::netlink::{Netlink, attributes, u32_at, u64_at};
-use super::{Collector, Registered, Surroundings, parse, tell};
+use super::{Collector, CollectorContext, Registered, parse, tell};
 use crate::model::{Group, Interface, Network, SystemMetrics};
 use crate::values::{Section, key};
 
@@ -105,7 +105,7 @@ impl Registered for NetworkCollector {
         )],
     });
 
-    fn build(options: &NetworkOptions, _: &Surroundings<'_>) -> Self {
+    fn build(options: &NetworkOptions, _: &CollectorContext<'_>) -> Self {
         Self::new(options.clone())
     }
 }

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::socket_owners::SocketOwners;
 use super::sockets::{CLOSE, ESTABLISHED, LISTEN, Socket, Sockets, Transport};
-use super::{Collector, NoOptions, Registered, Surroundings, tell};
+use super::{Collector, CollectorContext, NoOptions, Registered, tell};
 use crate::model::{Group, Port, SystemMetrics};
 
 /// The most ports in a reading. The host takes no more of one reading; what is cut are
@@ -37,7 +37,7 @@ impl Registered for PortsCollector {
     const GROUP: Group = Group::Ports;
     type Options = NoOptions;
 
-    fn build(_: &NoOptions, _: &Surroundings<'_>) -> Self {
+    fn build(_: &NoOptions, _: &CollectorContext<'_>) -> Self {
         Self::new()
     }
 }

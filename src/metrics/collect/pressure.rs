@@ -5,7 +5,7 @@ use std::io;
 use tokio::time::Instant;
 
 use super::procfs::Reader;
-use super::{Collector, NoOptions, Registered, Surroundings, parse, tell};
+use super::{Collector, CollectorContext, NoOptions, Registered, parse, tell};
 use crate::model::{Group, Pressure, PressureStats, SystemMetrics};
 
 /// How long tasks stood still for want of processor, memory or I/O.
@@ -33,7 +33,7 @@ impl Registered for PressureCollector {
     const GROUP: Group = Group::Pressure;
     type Options = NoOptions;
 
-    fn build(_: &NoOptions, _: &Surroundings<'_>) -> Self {
+    fn build(_: &NoOptions, _: &CollectorContext<'_>) -> Self {
         Self::new()
     }
 }

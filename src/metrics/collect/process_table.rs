@@ -34,8 +34,8 @@ pub(super) struct ProcessTable {
     /// The ids of a listing.
     pids: Vec<u32>,
     line: Vec<u8>,
-    kept: Kept,
-    news: News,
+    kept: DescriptorLimit,
+    news: NewProcesses,
 }
 
 #[derive(Debug)]
@@ -46,12 +46,12 @@ struct Entry {
 
 /// How many descriptors are kept, and may be.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct DescriptorLimit {
     count: usize,
     most: usize,
 }
 
-impl Kept {
+impl DescriptorLimit {
     /// At most a quarter of what this process may open, and at most [`KEPT_MAX`].
     fn new() -> Self {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
@@ -75,13 +75,13 @@ impl ProcessTable {
     /// The table, which has not read yet.
     pub(super) fn open() -> io::Result<Self> {
         let proc = Processes::open()?;
-        let news = News::new(proc.is_of_this_namespace());
+        let news = NewProcesses::new(proc.is_of_this_namespace());
         let (entries, pids, line) = (Vec::new(), Vec::new(), vec![0; STAT_MAX]);
-        Ok(Self { proc, entries, pids, line, kept: Kept::new(), news })
+        Ok(Self { proc, entries, pids, line, kept: DescriptorLimit::new(), news })
     }
 
     /// What else is to be read of a process, and how many descriptors may be kept for that.
-    pub(super) fn proc(&mut self) -> (&mut Processes, &mut Kept) {
+    pub(super) fn proc(&mut self) -> (&mut Processes, &mut DescriptorLimit) {
         (&mut self.proc, &mut self.kept)
     }
 
@@ -124,7 +124,12 @@ impl ProcessTable {
 
 impl Entry {
     /// Reads the line, and gives its length; `None` where there is no such process.
-    fn read(&mut self, proc: &mut Processes, kept: &mut Kept, line: &mut [u8]) -> Option<usize> {
+    fn read(
+        &mut self,
+        proc: &mut Processes,
+        kept: &mut DescriptorLimit,
+        line: &mut [u8],
+    ) -> Option<usize> {
         if let Some(stat) = &self.stat {
             match read_at_start(stat, line) {
                 Ok(length) => return Some(length),
@@ -150,7 +155,7 @@ pub(super) fn read_at_start(file: &OwnedFd, into: &mut [u8]) -> io::Result<usize
 /// being made may not have it yet, so another one follows. What takes an id of its choice (`clone3(2)`, `set_tid`) is found
 /// by the listing of every ten seconds.
 #[derive(Debug)]
-struct News {
+struct NewProcesses {
     /// `/proc/loadavg`; none where `/proc` is of other processes than those it counts, or where another program makes the
     /// file, as lxcfs does.
     loadavg: Option<OwnedFd>,
@@ -160,7 +165,7 @@ struct News {
     settled: bool,
 }
 
-impl News {
+impl NewProcesses {
     fn new(is_of_this_namespace: bool) -> Self {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let open = || {
@@ -261,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_list_is_made_anew_when_an_id_was_taken_once_more_after_that_and_every_ten_seconds() {
-        let mut news = News::new(true);
+        let mut news = NewProcesses::new(true);
         let now = Instant::now();
         let mut last = None;
         // Other tests make processes meanwhile, so only what cannot be otherwise is asserted.
@@ -276,7 +281,7 @@ mod tests {
         assert!(news.are_there(now), "and once more");
         end(child);
         assert!(news.are_there(now + LIST_AGAIN));
-        let mut other = News::new(false);
+        let mut other = NewProcesses::new(false);
         assert!((0..9).all(|_| other.are_there(now)), "a /proc of others is listed each time");
     }
 }

@@ -13,9 +13,9 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::process_table::{Kept, ProcessTable, read_at_start};
+use super::process_table::{DescriptorLimit, ProcessTable, read_at_start};
 use super::procfs::{self, BootTime, Processes, Reader};
-use super::{Collector, Registered, Surroundings, parse, pid_stat, tell};
+use super::{Collector, CollectorContext, Registered, parse, pid_stat, tell};
 use crate::metrics::counter::{Difference, bound};
 use crate::model::{Group, Process, Rank, SystemMetrics};
 use crate::redact::redact_arguments;
@@ -98,7 +98,7 @@ pub struct ProcessesCollector {
     /// Of the processes that are kept, by id and start.
     descriptions: HashMap<(u32, u64), Description>,
     io: Vec<u8>,
-    before: Option<Before>,
+    before: Option<PreviousReading>,
     /// Processors that the machine can have, once that was read.
     processors: Option<u64>,
 }
@@ -249,7 +249,7 @@ impl Description {
     fn io<'b>(
         &mut self,
         proc: &mut Processes,
-        kept: &mut Kept,
+        kept: &mut DescriptorLimit,
         pid: u32,
         into: &'b mut [u8],
     ) -> &'b [u8] {
@@ -286,7 +286,7 @@ impl Registered for ProcessesCollector {
         ],
     });
 
-    fn build(options: &ProcessesKeys, _: &Surroundings<'_>) -> Self {
+    fn build(options: &ProcessesKeys, _: &CollectorContext<'_>) -> Self {
         Self::new(ProcessesOptions {
             keep: options.keep.items(),
             by: options.by,
@@ -326,7 +326,7 @@ impl Collector for ProcessesCollector {
             self.forget();
             into.processes = Some(processes.into());
         }
-        let before = self.before.get_or_insert_with(|| Before { now, at, seen: Vec::new() });
+        let before = self.before.get_or_insert_with(|| PreviousReading { now, at, seen: Vec::new() });
         (before.now, before.at) = (now, at);
         before.seen.clear();
         before.seen.extend(self.rows.iter().map(|row| row.seen));
@@ -357,7 +357,7 @@ struct Row {
 
 /// The reading before.
 #[derive(Debug)]
-struct Before {
+struct PreviousReading {
     now: Instant,
     /// Ticks since boot just before it.
     at: u64,
@@ -365,7 +365,7 @@ struct Before {
     seen: Vec<Seen>,
 }
 
-impl Before {
+impl PreviousReading {
     /// Processor time since then, in ticks, at most `most`; 0 where the counter says nothing.
     fn spent(&self, now: &Seen, most: u64) -> u64 {
         let known = self.seen.binary_search_by_key(&now.pid, |seen| seen.pid);
@@ -493,7 +493,7 @@ mod tests {
     #[test]
     fn a_process_id_that_is_used_again_inherits_nothing() {
         let now = Instant::now();
-        let before = Before { now, at: 500, seen: vec![seen(7, 10, 4_000), seen(9, 20, 30)] };
+        let before = PreviousReading { now, at: 500, seen: vec![seen(7, 10, 4_000), seen(9, 20, 30)] };
         assert_eq!(before.spent(&seen(9, 20, 42), 1_000), 12);
         assert_eq!(before.spent(&seen(7, 510, 3), 1_000), 3, "the id is used again");
         assert_eq!(before.spent(&seen(8, 505, 6), 1_000), 6, "started since");

@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::procfs::{Processes, Reader};
-use super::{Collector, NoOptions, Registered, Surroundings, parse, pid_stat, tell};
+use super::{Collector, CollectorContext, NoOptions, Registered, parse, pid_stat, tell};
 use crate::metrics::counter::Difference;
 use crate::model::{Field, Group, Kind, OwnGroup, Rng, SystemMetrics};
 
@@ -115,7 +115,7 @@ impl Registered for TasksCollector {
     const GROUP: Group = Tasks::GROUP;
     type Options = NoOptions;
 
-    fn build(_: &NoOptions, _: &Surroundings<'_>) -> Self {
+    fn build(_: &NoOptions, _: &CollectorContext<'_>) -> Self {
         Self::new()
     }
 

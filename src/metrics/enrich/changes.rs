@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::{Enricher, MAX_CADENCES, Options, Surroundings};
+use super::{Enricher, MAX_CADENCES, Options, EnricherContext};
 use crate::model::{CollectError, SystemMetrics};
 use crate::pipeline::{Output, Restore, Transform};
 use crate::values::words::{COUNT, NONE};
@@ -48,8 +48,8 @@ impl Default for ChangesOptions {
 }
 
 impl Options for ChangesOptions {
-    fn build(&self, surroundings: &Surroundings<'_>) -> Enricher {
-        surroundings.stateful("changes", Changes::new(self.full_every.get()))
+    fn build(&self, context: &EnricherContext<'_>) -> Enricher {
+        context.stateful("changes", Changes::new(self.full_every.get()))
     }
 }
 

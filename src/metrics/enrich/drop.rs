@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
 use tokio::time::Instant;
 
-use super::{Enricher, Options, Surroundings};
+use super::{Enricher, Options, EnricherContext};
 use crate::model::{Group, SystemMetrics};
 use crate::pipeline::{Output, Transform};
 use crate::values::words::{NEEDED, NONE};
@@ -120,7 +120,7 @@ pub struct DropOptions {
 }
 
 impl Options for DropOptions {
-    fn build(&self, _: &Surroundings<'_>) -> Enricher {
+    fn build(&self, _: &EnricherContext<'_>) -> Enricher {
         Box::new(DropFields { fields: self.fields.iter().map(|field| FIELDS[field.0]).collect() })
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::{Enricher, Options, Surroundings};
+use super::{Enricher, Options, EnricherContext};
 use crate::model::{self, SystemMetrics};
 use crate::pipeline::{Output, Transform};
 use crate::values::value::text_or_none;
@@ -39,8 +39,8 @@ pub struct IdentityOptions {
 }
 
 impl Options for IdentityOptions {
-    fn build(&self, surroundings: &Surroundings<'_>) -> Enricher {
-        Box::new(Identity::new((surroundings.identity)(self.vm_id.clone())))
+    fn build(&self, context: &EnricherContext<'_>) -> Enricher {
+        Box::new(Identity::new((context.identity)(self.vm_id.clone())))
     }
 
     fn shows_in(&self, format: Format) -> bool {

@@ -29,7 +29,7 @@ const MAX_CADENCES: usize = 16;
 /// The options of an enricher, as a file has them. Whatever must know something of an enricher asks them.
 pub trait Options {
     /// The enricher.
-    fn build(&self, surroundings: &Surroundings<'_>) -> Enricher;
+    fn build(&self, context: &EnricherContext<'_>) -> Enricher;
 
     /// The groups without which it, or a part of it, does nothing.
     fn needs(&self) -> Vec<Group> {
@@ -71,7 +71,7 @@ pub struct NoEffect {
 }
 
 /// What the agent gives an enricher.
-pub struct Surroundings<'a> {
+pub struct EnricherContext<'a> {
     /// The name of the pipeline.
     pub pipeline: &'a str,
     /// How many of the same name stand before it.
@@ -84,7 +84,7 @@ pub struct Surroundings<'a> {
     pub notify: &'a dyn Fn() -> Notify,
 }
 
-impl Surroundings<'_> {
+impl EnricherContext<'_> {
     /// An enricher that continues from the state of the one before a reload: the second `rates` of a file from the second
     /// one.
     fn stateful<T>(&self, name: &str, enricher: T) -> Enricher

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::Deserializer;
 use tokio::time::Instant;
 
-use super::{NoEffect, Enricher, Options, Surroundings};
+use super::{NoEffect, Enricher, Options, EnricherContext};
 use crate::files::accounts::uid_of;
 use crate::model::{Group, Process, SystemMetrics};
 use crate::pipeline::{Output, Transform};
@@ -80,7 +80,7 @@ impl<'de> Deserialize<'de> for WhereOptions {
 }
 
 impl Options for WhereOptions {
-    fn build(&self, _: &Surroundings<'_>) -> Enricher {
+    fn build(&self, _: &EnricherContext<'_>) -> Enricher {
         let globs = |names: &Vec<String>| names.iter().map(Glob::new).collect();
         let uids = |users: &Vec<User>| users.iter().filter_map(|user| user.uid).collect();
         Box::new(ProcessFilter {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{Enricher, MAX_CADENCES, Options, Surroundings};
+use super::{Enricher, MAX_CADENCES, Options, EnricherContext};
 use crate::metrics::counter::{Difference, bound};
 use crate::model::{AnyGroup, Group, Interface, InterfaceRates, Kind, Network, OwnGroups, SystemMetrics};
 use crate::pipeline::{Output, Restore, Transform};
@@ -25,8 +25,8 @@ pub(super) const MANUAL: Manual = Manual {
 pub struct RatesOptions {}
 
 impl Options for RatesOptions {
-    fn build(&self, surroundings: &Surroundings<'_>) -> Enricher {
-        surroundings.stateful("rates", Rates::default())
+    fn build(&self, context: &EnricherContext<'_>) -> Enricher {
+        context.stateful("rates", Rates::default())
     }
 
     fn needs(&self) -> Vec<Group> {

@@ -8,7 +8,7 @@ use serde::de::{Deserializer, Error, Visitor};
 use tokio::time::Instant;
 
 use super::added::Added;
-use super::{Enricher, Options, Surroundings};
+use super::{Enricher, Options, EnricherContext};
 use crate::metrics::collect::Tasks;
 use crate::model::{Group, OwnGroup, Renames, SystemMetrics, field_paths};
 use crate::pipeline::{Output, Transform};
@@ -43,7 +43,7 @@ impl RenameOptions {
 }
 
 impl Options for RenameOptions {
-    fn build(&self, _: &Surroundings<'_>) -> Enricher {
+    fn build(&self, _: &EnricherContext<'_>) -> Enricher {
         Box::new(RenameFields(Added::new(self.renames())))
     }
 

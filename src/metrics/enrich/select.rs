@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde::de::Deserializer;
 use tokio::time::Instant;
 
-use super::{Enricher, Options, Surroundings};
+use super::{Enricher, Options, EnricherContext};
 use crate::metrics::collect::GroupName;
 use crate::model::{Group, SystemMetrics};
 use crate::pipeline::{Output, Transform};
@@ -46,7 +46,7 @@ pub enum SelectOptions {
 }
 
 impl Options for SelectOptions {
-    fn build(&self, _: &Surroundings<'_>) -> Enricher {
+    fn build(&self, _: &EnricherContext<'_>) -> Enricher {
         Box::new(match self {
             Self::Keep(groups) => Select::keep(groups),
             Self::Drop(groups) => Select::drop(groups),

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::added::Added;
-use super::{Enricher, Options, Surroundings};
+use super::{Enricher, Options, EnricherContext};
 use crate::model::SystemMetrics;
 use crate::pipeline::{Output, Transform};
 use crate::values::{Manual, key};
@@ -23,7 +23,7 @@ pub(super) const MANUAL: Manual = Manual {
 pub struct TagsOptions(pub BTreeMap<String, String>);
 
 impl Options for TagsOptions {
-    fn build(&self, _: &Surroundings<'_>) -> Enricher {
+    fn build(&self, _: &EnricherContext<'_>) -> Enricher {
         Box::new(Tags::new(self.0.clone()))
     }
 

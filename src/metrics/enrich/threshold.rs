@@ -7,7 +7,7 @@ use serde::de::Deserializer;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{Enricher, Options, Surroundings};
+use super::{Enricher, Options, EnricherContext};
 use crate::model::{Group, PressureStats, SystemMetrics};
 use crate::pipeline::{Output, Restore, Transform};
 use crate::values::units::Bound;
@@ -194,10 +194,10 @@ struct ThresholdKeys {
 }
 
 impl Options for Crossing {
-    fn build(&self, surroundings: &Surroundings<'_>) -> Enricher {
-        let notify = (surroundings.notify)();
-        surroundings
-            .stateful("threshold", Threshold::new(surroundings.pipeline, self.clone(), notify))
+    fn build(&self, context: &EnricherContext<'_>) -> Enricher {
+        let notify = (context.notify)();
+        context
+            .stateful("threshold", Threshold::new(context.pipeline, self.clone(), notify))
     }
 
     fn needs(&self) -> Vec<Group> {

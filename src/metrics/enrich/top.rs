@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::{Enricher, Options, Surroundings};
+use super::{Enricher, Options, EnricherContext};
 use crate::model::{Group, Process, Rank, SystemMetrics};
 use crate::pipeline::{Output, Transform};
 use crate::values::words::{COUNT, NONE, RANK};
@@ -48,7 +48,7 @@ impl Default for TopOptions {
 }
 
 impl Options for TopOptions {
-    fn build(&self, _: &Surroundings<'_>) -> Enricher {
+    fn build(&self, _: &EnricherContext<'_>) -> Enricher {
         Box::new(Top::new(self.processes.items(), self.by))
     }
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer};
 pub(crate) use follow::Pattern;
 pub(crate) use program::{Output, Program};
 pub(crate) use stdin::Stdin;
-pub(crate) use stream::{Inlet, Written};
+pub(crate) use stream::{Listen, Written};
 
 use follow::{Follow, From, Options, Positions};
 
@@ -178,7 +178,7 @@ pub enum Lines {
     /// Files that are followed.
     File(FileLines),
     /// What programs write to a FIFO or a socket of this agent.
-    Written(Inlet),
+    Written(Listen),
 }
 
 /// `lines = { file = … }`.
@@ -210,7 +210,7 @@ struct LinesTable {
 impl LinesTable {
     fn source(self) -> Result<Lines, Problem> {
         let Self { stdin, file, fifo, unix, datagram, from, until_end, keep_position } = self;
-        let place = |path: String, place: fn(PathBuf) -> Inlet| match path.starts_with('/') {
+        let place = |path: String, place: fn(PathBuf) -> Listen| match path.starts_with('/') {
             true if path.len() <= 107 => Ok(Lines::Written(place(path.into()))), // sun_path of unix(7)
             true => Err(Problem::new("is too long", "107 bytes are the most")),
             false => Err(Problem::new("is no absolute path", "begin it with a /")),
@@ -227,9 +227,9 @@ impl LinesTable {
                 keep_position: keep_position.unwrap_or(true),
             })),
             (Some(true), None, None, None, None) => Ok(Lines::Stdin),
-            (None, None, Some(path), None, None) => place(path, Inlet::Fifo),
-            (None, None, None, Some(path), None) => place(path, Inlet::Unix),
-            (None, None, None, None, Some(path)) => place(path, Inlet::Datagram),
+            (None, None, Some(path), None, None) => place(path, Listen::Fifo),
+            (None, None, None, Some(path), None) => place(path, Listen::Unix),
+            (None, None, None, None, Some(path)) => place(path, Listen::Datagram),
             (None | Some(false), None, None, None, None) => {
                 let help = "write one of stdin = true, file, fifo, unix and datagram = \"PATH\"";
                 Err(Problem::new("names no source", help))

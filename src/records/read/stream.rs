@@ -41,7 +41,7 @@ const DATAGRAM_MAX: usize = 256 * 1024;
 
 /// What programs write to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Inlet {
+pub enum Listen {
     /// A FIFO; it is made if it is missing.
     Fifo(PathBuf),
     /// A socket that programs connect to.
@@ -53,7 +53,7 @@ pub enum Inlet {
 /// Lines that programs write to a place of this agent.
 #[derive(Debug)]
 pub(crate) struct Written {
-    place: Inlet,
+    place: Listen,
     decode: Decode,
     max_line: usize,
     buffers: Buffers,
@@ -63,7 +63,7 @@ pub(crate) struct Written {
 
 impl Written {
     /// Lines of at most `max_line` bytes; longer ones are skipped.
-    pub(crate) fn new(place: Inlet, decode: Decode, max_line: usize, buffers: Buffers) -> Self {
+    pub(crate) fn new(place: Listen, decode: Decode, max_line: usize, buffers: Buffers) -> Self {
         Self { place, decode, max_line, buffers, unacknowledged: Unacknowledged::default() }
     }
 }
@@ -73,15 +73,15 @@ impl Source for Written {
 
     fn name(&self) -> String {
         let name = match self.place {
-            Inlet::Fifo(_) => "fifo",
-            Inlet::Unix(_) => "unix",
-            Inlet::Datagram(_) => "datagram",
+            Listen::Fifo(_) => "fifo",
+            Listen::Unix(_) => "unix",
+            Listen::Datagram(_) => "datagram",
         };
         name.to_owned()
     }
 
     fn detail(&self) -> String {
-        let (Inlet::Fifo(path) | Inlet::Unix(path) | Inlet::Datagram(path)) = &self.place;
+        let (Listen::Fifo(path) | Listen::Unix(path) | Listen::Datagram(path)) = &self.place;
         path.display().to_string()
     }
 
@@ -104,23 +104,23 @@ impl Source for Written {
     }
 
     async fn close(&mut self) {
-        if let Inlet::Unix(path) | Inlet::Datagram(path) = &self.place {
+        if let Listen::Unix(path) | Listen::Datagram(path) = &self.place {
             let _ = tokio::fs::remove_file(path).await;
         }
     }
 }
 
 /// Reads until it fails.
-async fn read(place: Inlet, splitter: Splitter, sender: mpsc::Sender<Lines>) -> io::Result<()> {
+async fn read(place: Listen, splitter: Splitter, sender: mpsc::Sender<Lines>) -> io::Result<()> {
     let prepared = place.clone();
     spawn_blocking(move || prepare(&prepared)).await.map_err(io::Error::other)??;
     match place {
-        Inlet::Fifo(path) => {
+        Listen::Fifo(path) => {
             // Open for writing too, so that it does not end when the last writer leaves.
             let fifo = pipe::OpenOptions::new().read_write(true).open_receiver(&path)?;
             stream(fifo, splitter, &sender, &AtomicUsize::new(0)).await
         }
-        Inlet::Unix(path) => {
+        Listen::Unix(path) => {
             let listener = bind(&path, |path| UnixListener::bind(path))?;
             let (mut writers, begun) = (JoinSet::new(), Arc::new(AtomicUsize::new(0)));
             loop {
@@ -133,7 +133,7 @@ async fn read(place: Inlet, splitter: Splitter, sender: mpsc::Sender<Lines>) -> 
                 }
             }
         }
-        Inlet::Datagram(path) => {
+        Listen::Datagram(path) => {
             let socket = bind(&path, |path| UnixDatagram::bind(path))?;
             datagrams(&socket, splitter, &sender).await
         }
@@ -230,13 +230,13 @@ async fn datagrams(
 }
 
 /// Makes a FIFO that is missing, and removes a socket without a listener. Blocks.
-fn prepare(place: &Inlet) -> io::Result<()> {
+fn prepare(place: &Listen) -> io::Result<()> {
     match place {
-        Inlet::Fifo(path) if !path.exists() => {
+        Listen::Fifo(path) if !path.exists() => {
             Ok(rustix::fs::mkfifoat(CWD, path, Mode::RUSR | Mode::WUSR)?)
         }
-        Inlet::Fifo(_) => Ok(()),
-        Inlet::Unix(path) | Inlet::Datagram(path) => {
+        Listen::Fifo(_) => Ok(()),
+        Listen::Unix(path) | Listen::Datagram(path) => {
             let found = fs::symlink_metadata(path);
             match found.is_ok_and(|found| found.file_type().is_socket()) && !is_alive(path) {
                 true => fs::remove_file(path),

@@ -13,7 +13,7 @@ use super::COMMAND_BYTES_MAX;
 use super::command::{Command, ReplyTo};
 use super::error::CommandError;
 use super::inbox::{Inbox, Undelivered};
-use super::record::Done;
+use super::record::FinishedCommand;
 use super::reply::Reply;
 use crate::commands::authorize::policy::{Decision, Policy};
 use crate::commands::decode::Decode;
@@ -66,12 +66,12 @@ impl Ask {
     }
 
     /// What became of a command; `None` where another relay deals with it.
-    async fn deal(&self, command: Command) -> Option<Done> {
+    async fn deal(&self, command: Command) -> Option<FinishedCommand> {
         let Command { vm, payload, at, reply_to } = command;
         let sender = reply_to.sender();
         let done = |id, action, outcome| {
             let (vm, took) = (Arc::clone(&vm), at.elapsed());
-            Some(Done { vm, sender, id, action, outcome, took })
+            Some(FinishedCommand { vm, sender, id, action, outcome, took })
         };
         if matches!(reply_to, ReplyTo::NoInbox) {
             return done(None, None, "no_inbox");
@@ -245,20 +245,20 @@ impl Ask {
 
 impl Handler for Ask {
     type In = Command;
-    type Out = Done;
+    type Out = FinishedCommand;
     type Key = (Arc<str>, String);
 
     fn key(&self, command: &Command) -> Self::Key {
         (Arc::clone(&command.vm), command.reply_to.sender())
     }
 
-    fn handle(self: Arc<Self>, command: Command) -> BoxStream<'static, Done> {
+    fn handle(self: Arc<Self>, command: Command) -> BoxStream<'static, FinishedCommand> {
         let done = async move { self.deal(command).await };
         stream::once(done).filter_map(std::future::ready).boxed()
     }
 
     /// A request of the page gets a reply; a client of NATS asks again.
-    fn refuse(&self, command: Command) -> Vec<Done> {
+    fn refuse(&self, command: Command) -> Vec<FinishedCommand> {
         let Command { vm, at, reply_to, .. } = command;
         let (sender, took) = (reply_to.sender(), at.elapsed());
         let outcome = match reply_to {
@@ -269,12 +269,12 @@ impl Handler for Ask {
             }
             ReplyTo::Inbox(_) | ReplyTo::NoInbox => "dropped",
         };
-        vec![Done { vm, sender, id: None, action: None, outcome, took }]
+        vec![FinishedCommand { vm, sender, id: None, action: None, outcome, took }]
     }
 
-    fn broken(&self, (vm, sender): Self::Key, panic: &str) -> Vec<Done> {
+    fn broken(&self, (vm, sender): Self::Key, panic: &str) -> Vec<FinishedCommand> {
         tracing::error!(vm = &*vm, panic, "a command was lost to a fault of the relay");
         let (outcome, took) = ("broken", Duration::ZERO);
-        vec![Done { vm, sender, id: None, action: None, outcome, took }]
+        vec![FinishedCommand { vm, sender, id: None, action: None, outcome, took }]
     }
 }

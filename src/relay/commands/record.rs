@@ -8,7 +8,7 @@ use crate::relay::fleet::Fleet;
 
 /// A command that is done with.
 #[derive(Debug, Clone)]
-pub(crate) struct Done {
+pub(crate) struct FinishedCommand {
     /// The guest.
     pub vm: Arc<str>,
     /// Who sent it.
@@ -23,7 +23,7 @@ pub(crate) struct Done {
     pub took: Duration,
 }
 
-impl EventCount for Done {}
+impl EventCount for FinishedCommand {}
 
 /// Counts and logs commands.
 pub(crate) struct Record {
@@ -38,10 +38,10 @@ impl Record {
 }
 
 impl Sink for Record {
-    type In = Done;
+    type In = FinishedCommand;
 
-    async fn write(&mut self, done: &Done) -> Result<(), StageError> {
-        let Done { vm, sender, id, action, outcome, took } = done;
+    async fn write(&mut self, done: &FinishedCommand) -> Result<(), StageError> {
+        let FinishedCommand { vm, sender, id, action, outcome, took } = done;
         self.fleet.commands.count(outcome);
         tracing::info!(vm = &**vm, sender, id, action, outcome, ?took, "a command for a guest");
         Ok(())

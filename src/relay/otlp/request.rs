@@ -155,7 +155,7 @@ fn record(line: &Line) -> LogRecord {
 
 /// What a metric is.
 #[derive(Clone, Copy)]
-enum Is {
+enum MetricKind {
     /// A value that is not added up.
     Gauge,
     /// One that is, and may fall.
@@ -166,7 +166,7 @@ enum Is {
 
 /// The data points of the readings of one guest, by metric.
 #[derive(Default)]
-struct Points(BTreeMap<&'static str, (&'static str, Is, Vec<NumberDataPoint>)>);
+struct Points(BTreeMap<&'static str, (&'static str, MetricKind, Vec<NumberDataPoint>)>);
 
 impl Points {
     fn read(&mut self, reading: &SystemMetrics, at: SystemTime) {
@@ -182,7 +182,7 @@ impl Points {
                 let attributes = labels.iter().map(|(key, value)| attribute(key, value)).collect();
                 let point = NumberDataPoint {
                     attributes,
-                    start_time_unix_nano: if matches!(is, Is::Counter) { since } else { 0 },
+                    start_time_unix_nano: if matches!(is, MetricKind::Counter) { since } else { 0 },
                     time_unix_nano: at,
                     value: Some(number_data_point::Value::AsDouble(value)),
                     ..Default::default()
@@ -192,7 +192,7 @@ impl Points {
             }
         };
         if let Some(cpu) = &reading.cpu {
-            add("system.cpu.utilization", "1", Is::Gauge, cpu.usage_percent / 100.0, &[]);
+            add("system.cpu.utilization", "1", MetricKind::Gauge, cpu.usage_percent / 100.0, &[]);
         }
         if let Some(load) = &reading.load {
             for (name, value) in [
@@ -200,21 +200,21 @@ impl Points {
                 ("system.cpu.load_average.5m", load.five),
                 ("system.cpu.load_average.15m", load.fifteen),
             ] {
-                add(name, "{thread}", Is::Gauge, value, &[]);
+                add(name, "{thread}", MetricKind::Gauge, value, &[]);
             }
-            add("system.uptime", "s", Is::Gauge, load.uptime_seconds as f64, &[]);
+            add("system.uptime", "s", MetricKind::Gauge, load.uptime_seconds as f64, &[]);
         }
         if let Some(memory) = &reading.memory {
             let free = memory.total_bytes.saturating_sub(memory.used_bytes);
             for (state, bytes) in [("used", memory.used_bytes), ("free", free)] {
                 let state = [("system.memory.state", state)];
-                add("system.memory.usage", "By", Is::Sum, bytes as f64, &state);
+                add("system.memory.usage", "By", MetricKind::Sum, bytes as f64, &state);
             }
-            add("system.memory.limit", "By", Is::Sum, memory.total_bytes as f64, &[]);
+            add("system.memory.limit", "By", MetricKind::Sum, memory.total_bytes as f64, &[]);
             let free = memory.swap_total_bytes.saturating_sub(memory.swap_used_bytes);
             for (state, bytes) in [("used", memory.swap_used_bytes), ("free", free)] {
                 let state = [("system.paging.state", state)];
-                add("system.paging.usage", "By", Is::Sum, bytes as f64, &state);
+                add("system.paging.usage", "By", MetricKind::Sum, bytes as f64, &state);
             }
         }
         for mount in reading.disk.iter().flat_map(|disk| &disk.mounts) {
@@ -229,10 +229,10 @@ impl Points {
                 ("reserved", mount.total_bytes.saturating_sub(taken)),
             ] {
                 let labels = [place, kind, ("system.filesystem.state", state)];
-                add("system.filesystem.usage", "By", Is::Sum, bytes as f64, &labels);
+                add("system.filesystem.usage", "By", MetricKind::Sum, bytes as f64, &labels);
             }
             let limit = mount.total_bytes as f64;
-            add("system.filesystem.limit", "By", Is::Sum, limit, &[place, kind]);
+            add("system.filesystem.limit", "By", MetricKind::Sum, limit, &[place, kind]);
         }
         for one in reading.network.iter().flat_map(|network| &network.interfaces) {
             for (name, unit, counts) in [
@@ -243,7 +243,7 @@ impl Points {
                 for (direction, count) in ["receive", "transmit"].into_iter().zip(counts) {
                     let interface = ("network.interface.name", &*one.name);
                     let labels = [interface, ("network.io.direction", direction)];
-                    add(name, unit, Is::Counter, count as f64, &labels);
+                    add(name, unit, MetricKind::Counter, count as f64, &labels);
                 }
             }
         }
@@ -254,15 +254,15 @@ impl Points {
     }
 
     fn metrics(self) -> Vec<Metric> {
-        let metric = |(name, (unit, is, data_points)): (&str, (&str, Is, _))| {
+        let metric = |(name, (unit, is, data_points)): (&str, (&str, MetricKind, _))| {
             let sum = |is_monotonic, data_points| {
                 let aggregation_temporality = AggregationTemporality::Cumulative.into();
                 metric::Data::Sum(Sum { data_points, aggregation_temporality, is_monotonic })
             };
             let data = match is {
-                Is::Sum => sum(false, data_points),
-                Is::Counter => sum(true, data_points),
-                Is::Gauge => metric::Data::Gauge(Gauge { data_points }),
+                MetricKind::Sum => sum(false, data_points),
+                MetricKind::Counter => sum(true, data_points),
+                MetricKind::Gauge => metric::Data::Gauge(Gauge { data_points }),
             };
             let (name, unit) = (name.to_owned(), unit.to_owned());
             Metric { name, unit, data: Some(data), ..Default::default() }

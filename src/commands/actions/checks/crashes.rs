@@ -49,7 +49,7 @@ struct Seen {
 
 /// The end of a program, and its name.
 #[derive(Debug, PartialEq, Eq)]
-enum Ended<'a> {
+enum ProgramEnd<'a> {
     Crashed(&'a str),
     Killed(&'a str),
 }
@@ -70,8 +70,8 @@ impl Seen {
         let age = now.saturating_sub(at);
         self.reaches = self.reaches.max(age.min(LOOKED_BACK));
         match ended(text).filter(|_| age <= LOOKED_BACK) {
-            Some(Ended::Crashed(name)) => count(&mut self.crashed, name),
-            Some(Ended::Killed(name)) => count(&mut self.killed, name),
+            Some(ProgramEnd::Crashed(name)) => count(&mut self.crashed, name),
+            Some(ProgramEnd::Killed(name)) => count(&mut self.killed, name),
             None => {}
         }
     }
@@ -131,13 +131,13 @@ fn said_by_the_kernel(record: &str) -> Option<(Duration, &str)> {
 /// `arch/x86/mm/fault.c` (`name[7]: segfault at …`) and of `arch/x86/kernel/traps.c`
 /// (`traps: name[7] general protection fault …`, `traps: name[7] trap invalid opcode …`). A name may hold
 /// anything, so it is what lies between the first and the last of what frames it.
-fn ended(text: &str) -> Option<Ended<'_>> {
+fn ended(text: &str) -> Option<ProgramEnd<'_>> {
     if let Some(killed) = ["Out of memory: ", "Memory cgroup out of memory: "]
         .iter()
         .find_map(|cause| text.strip_prefix(cause)?.strip_prefix("Killed process "))
     {
         let (_, name) = killed.split_once(" (")?;
-        return Some(Ended::Killed(name.rsplit_once(") total-vm:")?.0));
+        return Some(ProgramEnd::Killed(name.rsplit_once(") total-vm:")?.0));
     }
     let process = match text.strip_prefix("traps: ") {
         Some(trap) => ["] trap ", "] general protection fault"]
@@ -146,7 +146,7 @@ fn ended(text: &str) -> Option<Ended<'_>> {
         None => text.rsplit_once("]: segfault at ")?.0,
     };
     let (name, pid) = process.rsplit_once('[')?;
-    pid.parse::<u32>().ok().map(|_| Ended::Crashed(name))
+    pid.parse::<u32>().ok().map(|_| ProgramEnd::Crashed(name))
 }
 
 #[cfg(test)]
@@ -162,23 +162,23 @@ mod tests {
         for (text, expected) in [
             (
                 "Out of memory: Killed process 912 (java) total-vm:9kB, anon-rss:1kB, UID:0 pgtables:1kB oom_score_adj:0",
-                Some(Ended::Killed("java")),
+                Some(ProgramEnd::Killed("java")),
             ),
             (
                 "Memory cgroup out of memory: Killed process 9 (a) b (c) total-vm:9kB, anon-rss:1kB",
-                Some(Ended::Killed("a) b (c")),
+                Some(ProgramEnd::Killed("a) b (c")),
             ),
             (
                 "Web Content[77]: segfault at 0 ip 000055 sp 00007f error 4 in firefox[55+1] likely on CPU 1 (core 1, socket 0)",
-                Some(Ended::Crashed("Web Content")),
+                Some(ProgramEnd::Crashed("Web Content")),
             ),
             (
                 "traps: qemu[7] general protection fault ip:7f sp:7f error:0 in libc.so.6[7f+1]",
-                Some(Ended::Crashed("qemu")),
+                Some(ProgramEnd::Crashed("qemu")),
             ),
             (
                 "traps: a[b]c[7] trap invalid opcode ip:55 sp:7f error:0 in a[55+1]",
-                Some(Ended::Crashed("a[b]c")),
+                Some(ProgramEnd::Crashed("a[b]c")),
             ),
             ("oom_reaper: reaped process 912 (java), now anon-rss:0kB", None),
             ("x[y]: segfault at 0", None),

@@ -7,7 +7,7 @@ use std::path::Path;
 use tokio::time::Instant;
 
 use super::CleanupLevel::{self, Deep, Minimal, Standard};
-use super::tree::{Did, Tree, failed, fs_text, rewrite, truncate};
+use super::tree::{StepOutcome, Tree, failed, fs_text, rewrite, truncate};
 use super::{MARK, PrepareGoldenImage};
 use crate::commands::actions::packages::{self, Operation, PackageError, Root};
 use crate::commands::actions::users::{Range, accounts};
@@ -16,8 +16,8 @@ use crate::commands::process::Exit;
 
 /// How a step is done.
 #[derive(Clone, Copy)]
-pub(super) enum How {
-    Files(fn(&Tree) -> Result<Did, ActionError>),
+pub(super) enum StepMethod {
+    Files(fn(&Tree) -> Result<StepOutcome, ActionError>),
     PackageCache,
     Trim,
 }
@@ -27,11 +27,11 @@ pub(super) struct Step {
     pub(super) name: &'static str,
     /// From which level on; `None` where user data is to be taken away.
     from: Option<CleanupLevel>,
-    pub(super) how: How,
+    pub(super) how: StepMethod,
 }
 
 impl Step {
-    const fn new(name: &'static str, from: Option<CleanupLevel>, how: How) -> Self {
+    const fn new(name: &'static str, from: Option<CleanupLevel>, how: StepMethod) -> Self {
         Self { name, from, how }
     }
 
@@ -42,21 +42,21 @@ impl Step {
 
 /// In this order: what the agent is is forgotten first, and what only saves room comes last.
 pub(super) const STEPS: [Step; 15] = [
-    Step::new("agent_state", Some(Minimal), How::Files(agent_state)),
-    Step::new("cloud_init", Some(Minimal), How::Files(cloud_init)),
-    Step::new("machine_id", Some(Minimal), How::Files(machine_id)),
-    Step::new("random_seed", Some(Minimal), How::Files(random_seed)),
-    Step::new("ssh_host_keys", Some(Minimal), How::Files(ssh_host_keys)),
-    Step::new("dhcp_leases", Some(Minimal), How::Files(dhcp_leases)),
-    Step::new("network", Some(Minimal), How::Files(network)),
-    Step::new("users", None, How::Files(users)),
-    Step::new("histories", Some(Standard), How::Files(histories)),
-    Step::new("temporary_files", Some(Standard), How::Files(temporary)),
-    Step::new("crashes", Some(Standard), How::Files(crashes)),
-    Step::new("package_cache", Some(Standard), How::PackageCache),
-    Step::new("logs", Some(Standard), How::Files(logs)),
-    Step::new("subscription", Some(Deep), How::Files(subscription)),
-    Step::new("trim", Some(Deep), How::Trim),
+    Step::new("agent_state", Some(Minimal), StepMethod::Files(agent_state)),
+    Step::new("cloud_init", Some(Minimal), StepMethod::Files(cloud_init)),
+    Step::new("machine_id", Some(Minimal), StepMethod::Files(machine_id)),
+    Step::new("random_seed", Some(Minimal), StepMethod::Files(random_seed)),
+    Step::new("ssh_host_keys", Some(Minimal), StepMethod::Files(ssh_host_keys)),
+    Step::new("dhcp_leases", Some(Minimal), StepMethod::Files(dhcp_leases)),
+    Step::new("network", Some(Minimal), StepMethod::Files(network)),
+    Step::new("users", None, StepMethod::Files(users)),
+    Step::new("histories", Some(Standard), StepMethod::Files(histories)),
+    Step::new("temporary_files", Some(Standard), StepMethod::Files(temporary)),
+    Step::new("crashes", Some(Standard), StepMethod::Files(crashes)),
+    Step::new("package_cache", Some(Standard), StepMethod::PackageCache),
+    Step::new("logs", Some(Standard), StepMethod::Files(logs)),
+    Step::new("subscription", Some(Deep), StepMethod::Files(subscription)),
+    Step::new("trim", Some(Deep), StepMethod::Trim),
 ];
 
 /// What the action would do, for a dry run.
@@ -71,19 +71,22 @@ pub(super) fn does(image: &PrepareGoldenImage) -> String {
     format!("makes the machine ready to be copied: {}{off}", names.join(", "))
 }
 
-fn agent_state(tree: &Tree) -> Result<Did, ActionError> {
+fn agent_state(tree: &Tree) -> Result<StepOutcome, ActionError> {
     let Some(state) = &tree.state else {
-        return Ok(Did { note: Some("the agent has no state folder here".into()), removed: 0 });
+        return Ok(StepOutcome {
+            note: Some("the agent has no state folder here".into()),
+            removed: 0,
+        });
     };
     let mark = state.join(MARK);
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&mark);
     let done = file.and_then(|file| file.sync_all());
     done.map_err(failed("write", &mark))?;
     let note = "the agent empties its state folder at its next start; its shared secret stays";
-    Ok(Did { removed: 0, note: Some(note.into()) })
+    Ok(StepOutcome { removed: 0, note: Some(note.into()) })
 }
 
-fn cloud_init(tree: &Tree) -> Result<Did, ActionError> {
+fn cloud_init(tree: &Tree) -> Result<StepOutcome, ActionError> {
     // As `cloud-init clean --logs`: a seed is the image's own.
     let mut did = tree.inside("var/lib/cloud", |name| name != "seed")?;
     for file in ["var/log/cloud-init.log", "var/log/cloud-init-output.log"] {
@@ -94,8 +97,8 @@ fn cloud_init(tree: &Tree) -> Result<Did, ActionError> {
 
 /// Empty, not missing and not `uninitialized`: machine-id(5). With the latter the first boot would reset which services
 /// are enabled.
-fn machine_id(tree: &Tree) -> Result<Did, ActionError> {
-    let mut did = Did::default();
+fn machine_id(tree: &Tree) -> Result<StepOutcome, ActionError> {
+    let mut did = StepOutcome::default();
     let path = tree.root.join("etc/machine-id");
     if path.exists() {
         truncate(&path)?;
@@ -108,7 +111,7 @@ fn machine_id(tree: &Tree) -> Result<Did, ActionError> {
     Ok(did)
 }
 
-fn random_seed(tree: &Tree) -> Result<Did, ActionError> {
+fn random_seed(tree: &Tree) -> Result<StepOutcome, ActionError> {
     tree.all_gone(&[
         "var/lib/systemd/random-seed",
         "var/lib/urandom/random-seed",
@@ -118,7 +121,7 @@ fn random_seed(tree: &Tree) -> Result<Did, ActionError> {
     ])
 }
 
-fn ssh_host_keys(tree: &Tree) -> Result<Did, ActionError> {
+fn ssh_host_keys(tree: &Tree) -> Result<StepOutcome, ActionError> {
     let is_key = |name: &str| name.starts_with("ssh_host_") && name.contains("_key");
     let mut did = tree.inside("etc/ssh", is_key)?;
     // What makes new ones at the first boot: cloud-init, Fedora's and SUSE's units, Arch's.
@@ -139,7 +142,7 @@ fn ssh_host_keys(tree: &Tree) -> Result<Did, ActionError> {
     Ok(did)
 }
 
-fn dhcp_leases(tree: &Tree) -> Result<Did, ActionError> {
+fn dhcp_leases(tree: &Tree) -> Result<StepOutcome, ActionError> {
     let mut removed = 0;
     for folder in ["var/lib/dhcp", "var/lib/dhclient", "var/lib/dhcpcd", "run/systemd/netif/leases"]
     {
@@ -150,11 +153,11 @@ fn dhcp_leases(tree: &Tree) -> Result<Did, ActionError> {
     };
     removed += tree.inside("var/lib/NetworkManager", nm)?.removed;
     removed += tree.inside("var/lib/wicked", |name| name.starts_with("lease"))?.removed;
-    Ok(Did { removed, note: None })
+    Ok(StepOutcome { removed, note: None })
 }
 
 /// What was made for this machine's cards; what an administrator wrote stays.
-fn network(tree: &Tree) -> Result<Did, ActionError> {
+fn network(tree: &Tree) -> Result<StepOutcome, ActionError> {
     let cloud = |name: &str| name.contains("cloud-init");
     let mut did = tree.all_gone(&[
         "etc/udev/rules.d/70-persistent-net.rules",
@@ -169,10 +172,10 @@ fn network(tree: &Tree) -> Result<Did, ActionError> {
 }
 
 /// Accounts of people (from `UID_MIN` to `UID_MAX`) with their homes, and keys that let people in as root.
-fn users(tree: &Tree) -> Result<Did, ActionError> {
+fn users(tree: &Tree) -> Result<StepOutcome, ActionError> {
     let etc = |name: &str| tree.root.join("etc").join(name);
     let Some(passwd) = fs_text(&etc("passwd")) else {
-        return Ok(Did { note: Some("there is no /etc/passwd".into()), removed: 0 });
+        return Ok(StepOutcome { note: Some("there is no /etc/passwd".into()), removed: 0 });
     };
     let range = Range::parse(fs_text(&etc("login.defs")).unwrap_or_default().as_bytes());
     let people: Vec<_> = accounts(passwd.as_bytes())
@@ -180,7 +183,7 @@ fn users(tree: &Tree) -> Result<Did, ActionError> {
         .filter(|account| account.uid != 0 && range.holds(account.uid))
         .collect();
     let is_person = |name: &str| people.iter().any(|account| account.name == name);
-    let mut did = Did::default();
+    let mut did = StepOutcome::default();
     let first = |line: &str| line.split(':').next().unwrap_or_default().to_owned();
     for file in ["passwd", "shadow", "subuid", "subgid"] {
         rewrite(&etc(file), |line| (!is_person(&first(line))).then(|| line.to_owned()))?;
@@ -212,7 +215,7 @@ fn users(tree: &Tree) -> Result<Did, ActionError> {
     Ok(did)
 }
 
-fn histories(tree: &Tree) -> Result<Did, ActionError> {
+fn histories(tree: &Tree) -> Result<StepOutcome, ActionError> {
     const NAMES: [&str; 10] = [
         ".bash_history",
         ".zsh_history",
@@ -233,17 +236,17 @@ fn histories(tree: &Tree) -> Result<Did, ActionError> {
 }
 
 /// Everything but the folders of services that run, and sockets.
-fn temporary(tree: &Tree) -> Result<Did, ActionError> {
+fn temporary(tree: &Tree) -> Result<StepOutcome, ActionError> {
     let kept = |name: &str| name.starts_with("systemd-private-") || name.ends_with("-unix");
-    let mut did = Did::default();
+    let mut did = StepOutcome::default();
     for folder in ["tmp", "var/tmp"] {
         did.removed += tree.inside(folder, |name| !kept(name))?.removed;
     }
     Ok(did)
 }
 
-fn crashes(tree: &Tree) -> Result<Did, ActionError> {
-    let mut did = Did::default();
+fn crashes(tree: &Tree) -> Result<StepOutcome, ActionError> {
+    let mut did = StepOutcome::default();
     for folder in ["var/crash", "var/lib/systemd/coredump", "var/spool/abrt", "var/lib/kdump"] {
         did.removed += tree.inside(folder, |_| true)?.removed;
     }
@@ -252,13 +255,13 @@ fn crashes(tree: &Tree) -> Result<Did, ActionError> {
 
 /// Empties what is being written, and removes what was put aside. The journal goes as a whole: what is written to it
 /// from now on is gone with its files.
-fn logs(tree: &Tree) -> Result<Did, ActionError> {
+fn logs(tree: &Tree) -> Result<StepOutcome, ActionError> {
     let mut did = tree.inside("var/log/journal", |_| true)?;
     did.removed += tree.logs_in(&tree.root.join("var/log"), 0)?;
     Ok(did)
 }
 
-fn subscription(tree: &Tree) -> Result<Did, ActionError> {
+fn subscription(tree: &Tree) -> Result<StepOutcome, ActionError> {
     let mut did =
         tree.all_gone(&["etc/sysconfig/rhn/systemid", "etc/zypp/credentials.d/SCCcredentials"])?;
     for folder in ["etc/pki/consumer", "etc/pki/entitlement"] {
@@ -276,10 +279,10 @@ pub(super) async fn package_cache(
     root: &Path,
     cx: &Context,
     until: Instant,
-) -> Result<Did, ActionError> {
+) -> Result<StepOutcome, ActionError> {
     let place = Root::at(root);
     if let Err(why) = place.manager() {
-        return Ok(Did { removed: 0, note: Some(why.to_string()) });
+        return Ok(StepOutcome { removed: 0, note: Some(why.to_string()) });
     }
     let runner = cx.runner.clone();
     let cx = Context {
@@ -293,19 +296,26 @@ pub(super) async fn package_cache(
     let cleaned = packages::change_in(&place, &cx, Operation::CleanCache).await;
     match cleaned.error.filter(|_| !cleaned.success) {
         Some(why) => Err(PackageError::Failed(why).into()),
-        None => Ok(Did::default()),
+        None => Ok(StepOutcome::default()),
     }
 }
 
 /// Gives freed room back to the host. A file system that cannot is no failure.
-pub(super) async fn trim(root: &Path, cx: &Context, until: Instant) -> Result<Did, ActionError> {
+pub(super) async fn trim(
+    root: &Path,
+    cx: &Context,
+    until: Instant,
+) -> Result<StepOutcome, ActionError> {
     if root != Path::new("/") {
-        return Ok(Did { removed: 0, note: Some("only the running machine is trimmed".into()) });
+        return Ok(StepOutcome {
+            removed: 0,
+            note: Some("only the running machine is trimmed".into()),
+        });
     }
     let note = match cx.runner.run(program("fstrim", &["--all"], until)).await {
         Ok(finished) if finished.exit == Exit::Code(0) => None,
         Ok(finished) => finished.stderr.text.lines().next().map(str::to_owned),
         Err(why) => Some(why.to_string()),
     };
-    Ok(Did { removed: 0, note })
+    Ok(StepOutcome { removed: 0, note })
 }

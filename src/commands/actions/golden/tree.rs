@@ -13,7 +13,7 @@ const ACCOUNTS_MAX: u64 = 8 * 1024 * 1024;
 
 /// What a step did.
 #[derive(Debug, Default)]
-pub(super) struct Did {
+pub(super) struct StepOutcome {
     pub(super) removed: u64,
     pub(super) note: Option<String>,
 }
@@ -48,16 +48,16 @@ impl Tree {
         &self,
         folder: &str,
         named: impl Fn(&str) -> bool,
-    ) -> Result<Did, ActionError> {
-        let mut did = Did::default();
+    ) -> Result<StepOutcome, ActionError> {
+        let mut did = StepOutcome::default();
         for name in self.names(folder)?.iter().filter(|name| named(name)) {
             did.removed += self.gone(&format!("{folder}/{name}"))?;
         }
         Ok(did)
     }
 
-    pub(super) fn all_gone(&self, paths: &[&str]) -> Result<Did, ActionError> {
-        let mut did = Did::default();
+    pub(super) fn all_gone(&self, paths: &[&str]) -> Result<StepOutcome, ActionError> {
+        let mut did = StepOutcome::default();
         for path in paths {
             did.removed += self.gone(path)?;
         }

@@ -80,7 +80,7 @@ impl Follow {
 
 /// What the next step on the blocking pool begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Begin {
+enum NextStep {
     Look,
     Refresh,
     Read,
@@ -108,18 +108,18 @@ struct Step {
 
 impl Work {
     /// One step: looks if it is asked to or it is time, and reads lines.
-    fn step(&mut self, begin: Begin, now: Instant) -> Step {
+    fn step(&mut self, begin: NextStep, now: Instant) -> Step {
         if self.saved + SAVE <= now {
             self.save(now);
         }
         let is_time = self.looked.is_none_or(|looked| looked + LOOK <= now);
-        let has_looked = begin == Begin::Look || is_time && begin == Begin::Read;
+        let has_looked = begin == NextStep::Look || is_time && begin == NextStep::Read;
         let mut is_watched = self.is_watched;
         if has_looked {
             let folders = self.follower.look(now);
             self.looked = Some(now);
             is_watched = self.watcher.as_ref().is_some_and(|watcher| watcher.set_folders(folders));
-        } else if begin == Begin::Refresh {
+        } else if begin == NextStep::Refresh {
             self.follower.refresh();
         }
         let given = self.follower.read(now);
@@ -136,7 +136,7 @@ impl Work {
     }
 
     /// Waits until there may be something to do. Saves positions meanwhile.
-    async fn rest(mut self, tidy: Option<Instant>) -> (Self, Begin) {
+    async fn rest(mut self, tidy: Option<Instant>) -> (Self, NextStep) {
         let pause = if self.is_watched { LOOK_WATCHED } else { LOOK };
         let look = self.looked.map_or_else(Instant::now, |looked| looked + pause);
         let look = tidy.map_or(look, |tidy| look.min(tidy));
@@ -151,12 +151,12 @@ impl Work {
             };
             tokio::select! {
                 biased;
-                () = sleep_until(look) => return (self, Begin::Look),
+                () = sleep_until(look) => return (self, NextStep::Look),
                 change = changed => {
                     sleep(PAUSE).await;
                     let begin = match change {
-                        Change::Names => Begin::Look,
-                        Change::Content => Begin::Refresh,
+                        Change::Names => NextStep::Look,
+                        Change::Content => NextStep::Refresh,
                     };
                     return (self, begin);
                 }
@@ -192,7 +192,7 @@ impl Source for Follow {
         let decode = self.decode;
         async_stream::stream! {
             let watcher = if options.until_end { None } else { Watcher::new().map(Arc::new) };
-            let mut begin = Begin::Look;
+            let mut begin = NextStep::Look;
             let mut work = None;
             loop {
                 let (options, positions) = (options.clone(), positions.clone());
@@ -223,7 +223,7 @@ impl Source for Follow {
                     let oldest = now;
                     let (bytes, ends, too_long) = (lines.bytes, lines.ends, lines.too_long);
                     yield Ok(Records { bytes, ends, too_long, oldest, decode, receipt });
-                    (work, begin) = (Some(done), Begin::Read);
+                    (work, begin) = (Some(done), NextStep::Read);
                     continue;
                 }
                 if has_ended {
