@@ -439,7 +439,7 @@ mod tests {
         assert_eq!(ask(wanted("tags#2", Some("m"))).await.unwrap(), begun("m/tags#2"));
         assert_eq!(ask(wanted("n/tags", None)).await.unwrap(), begun("n/tags"));
 
-        let (sender, mut told) = mpsc::channel(16);
+        let (sender, mut answers) = mpsc::channel(16);
         let looking: Vec<_> = (0..TAPS_MAX)
             .map(|_| {
                 let (path, request, sender) = (path.clone(), wanted("join", None), sender.clone());
@@ -454,7 +454,7 @@ mod tests {
             })
             .collect();
         for _ in 0..TAPS_MAX {
-            assert_eq!(told.recv().await.unwrap(), begun("m/join"));
+            assert_eq!(answers.recv().await.unwrap(), begun("m/join"));
         }
         let full = Answer::Refused("2 look at stages already".to_owned());
         assert_eq!(ask(wanted("join", None)).await.unwrap(), full);
@@ -464,7 +464,7 @@ mod tests {
             tap.line(line.as_bytes());
         }
         for _ in 0..TAPS_MAX {
-            let Answer::Tapped(tapped) = told.recv().await.unwrap() else { panic!("no lines") };
+            let Answer::Tapped(tapped) = answers.recv().await.unwrap() else { panic!("no lines") };
             // They may come one by one.
             assert!(
                 ["{}", "b"]

@@ -51,20 +51,20 @@ impl AuditArguments {
                 ));
             }
         };
-        let mut told = String::new();
+        let mut text = String::new();
         for (file, line, wrong) in &breaks {
-            told += &format!("{}:{line}: {wrong}\n", file.display());
+            text += &format!("{}:{line}: {wrong}\n", file.display());
         }
         if breaks.len() == BREAKS_MAX {
-            told += "more breaks are not shown\n";
+            text += "more breaks are not shown\n";
         }
         let verdict = if breaks.is_empty() { "the chain is whole" } else { "the chain is broken" };
         let s = if files.len() == 1 { "" } else { "s" };
-        told += &format!("{verdict}: {lines} lines in {} file{s}", files.len());
+        text += &format!("{verdict}: {lines} lines in {} file{s}", files.len());
         if unchained > 0 {
-            told += &format!("; the first {unchained} are of an agent that chained none");
+            text += &format!("; the first {unchained} are of an agent that chained none");
         }
-        let said = say(&(told + "\n"));
+        let said = say(&(text + "\n"));
         if breaks.is_empty() { said } else { ExitCode::from(EXIT_WRONG) }
     }
 

@@ -108,17 +108,17 @@ fn explain(
     commands: &Commands,
     secret: Option<&Secret>,
 ) -> Result<Explained, Unexplained> {
-    let mut told = Explained { text: String::new(), allowed: true };
+    let mut explained = Explained { text: String::new(), allowed: true };
     let payload = match serde_json::from_slice::<UncheckedEnvelope>(line) {
         Ok(UncheckedEnvelope { kind: Some(kind), payload: Some(payload) }) if kind == "signed" => {
             let (said, taken) =
                 signature(line, secret, &commands.file.lock(&|name| std::env::var(name).ok()));
-            told.say("signature", &said);
-            told.allowed &= taken;
+            explained.say("signature", &said);
+            explained.allowed &= taken;
             payload
         }
         Ok(_) => {
-            told.say("signature", "none: this is taken for what was in an envelope");
+            explained.say("signature", "none: this is taken for what was in an envelope");
             str::from_utf8(line)?.to_owned()
         }
         Err(error) => return Err(Unexplained::NotAnObject(error)),
@@ -137,26 +137,28 @@ fn explain(
     for enforced in out.drain() {
         match enforced {
             AuthorizedMessage::Command(authorization) => {
-                told.authorization(&authorization, &context, 0)
+                explained.authorization(&authorization, &context, 0)
             }
             AuthorizedMessage::Scripts(authorizations) => {
-                told.say("scripts", &format!("{}", authorizations.len()));
+                explained.say("scripts", &format!("{}", authorizations.len()));
                 for (index, authorization) in authorizations.iter().enumerate() {
-                    told.text.push('\n');
-                    told.authorization(authorization, &context, index);
+                    explained.text.push('\n');
+                    explained.authorization(authorization, &context, index);
                 }
             }
             AuthorizedMessage::KeepAlive(number) => {
-                told.say(
+                explained.say(
                     "answer",
                     &format!("a keep_alive of number {number}, at once; nothing is run"),
                 );
             }
-            AuthorizedMessage::KeepAliveAnswered(_) => told.say("answer", "none; nothing is run"),
-            AuthorizedMessage::MetricsNow => told.say("answer", "metrics; nothing is run"),
+            AuthorizedMessage::KeepAliveAnswered(_) => {
+                explained.say("answer", "none; nothing is run")
+            }
+            AuthorizedMessage::MetricsNow => explained.say("answer", "metrics; nothing is run"),
         }
     }
-    Ok(told)
+    Ok(explained)
 }
 
 /// The context of a decision.

@@ -35,12 +35,12 @@ impl Init {
             ));
             return ExitCode::from(EXIT_CONFIG);
         }
-        let (mut told, mut failed) = (String::new(), false);
+        let (mut lines, mut failed) = (String::new(), false);
         for (path, text) in files(folder) {
             match write(&path, &text) {
-                Ok(()) => told += &format!("written: {}\n", path.display()),
+                Ok(()) => lines += &format!("written: {}\n", path.display()),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                    told += &format!("left as it is: {}\n", path.display());
+                    lines += &format!("left as it is: {}\n", path.display());
                 }
                 Err(error) => {
                     failed = true;
@@ -52,7 +52,7 @@ impl Init {
                 }
             }
         }
-        let said = say(&told);
+        let said = say(&lines);
         if failed { unless(said, EXIT_CONFIG) } else { said }
     }
 }

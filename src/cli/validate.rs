@@ -134,9 +134,9 @@ fn as_text(
         writeln!(right, "state folder: {folder} (from {named})")?;
     }
     right.flush()?;
-    let told: Vec<String> =
+    let texts: Vec<String> =
         errors.iter().chain(&loaded.warnings).map(|error| format!("{error}\n")).collect();
-    wrong.write_all(told.join("\n").as_bytes())?;
+    wrong.write_all(texts.join("\n").as_bytes())?;
     wrong.flush()
 }
 
@@ -147,7 +147,7 @@ pub(super) fn as_json(
     env: &Env<'_>,
     is_right: bool,
 ) -> Value {
-    let told = |error: &ConfigError| {
+    let to_json = |error: &ConfigError| {
         let place = error.place.as_ref();
         json!({
             "severity": error.severity,
@@ -164,8 +164,8 @@ pub(super) fn as_json(
     json!({
         "ok": is_right,
         "files": files(loaded, errors, env).into_iter().map(file).collect::<Vec<_>>(),
-        "errors": errors.iter().map(told).collect::<Vec<_>>(),
-        "warnings": loaded.warnings.iter().map(told).collect::<Vec<_>>(),
+        "errors": errors.iter().map(to_json).collect::<Vec<_>>(),
+        "warnings": loaded.warnings.iter().map(to_json).collect::<Vec<_>>(),
         "memory_bytes_max": memory,
         "state_folder": loaded.agent.state.folder,
     })

@@ -213,22 +213,22 @@ mod tests {
         assert!(worst.by_counts > 64 << 20, "64 lines of a mebibyte each could be kept");
         let beside: u64 = worst.beside.iter().map(|(_, bytes)| bytes).sum();
         assert_eq!(worst.bytes(), (16 << 20) + beside);
-        let told = worst.to_string();
+        let text = worst.to_string();
         assert!(
-            told.contains("16.0 MiB queued: the ceiling of all queues, whose own bounds allow "),
-            "{told}"
+            text.contains("16.0 MiB queued: the ceiling of all queues, whose own bounds allow "),
+            "{text}"
         );
         let of = |what: &str| worst.beside.iter().find(|(part, _)| part.contains(what)).unwrap().1;
         assert!(of("the spool cannot be written") > 4 << 20);
-        let beside = told.split_once("outside the ceiling, each with its own bound:\n").unwrap().1;
+        let beside = text.split_once("outside the ceiling, each with its own bound:\n").unwrap().1;
         assert_eq!(beside.lines().count(), worst.beside.len());
     }
 
     #[test]
     fn settings_alone_set_the_ceiling() {
         let loaded = load(&["built-in:agent.toml".into()], &|_| None).unwrap();
-        let told = WorstCase::of(&loaded, None).to_string();
-        assert!(told.starts_with("memory: at most 16.0 MiB queued, the ceiling; "), "{told}");
+        let text = WorstCase::of(&loaded, None).to_string();
+        assert!(text.starts_with("memory: at most 16.0 MiB queued, the ceiling; "), "{text}");
     }
 
     #[test]
@@ -243,8 +243,8 @@ mod tests {
         assert_eq!((small.ceiling, small.by_counts < free.by_counts), (4 << 20, true));
         let nonces = (16_384 - 4_096) * NONCE_BYTES;
         assert_eq!(free.bytes() - small.bytes(), (12 << 20) + 2 * (7 << 20) + nonces);
-        let told = small.to_string();
-        assert!(told.contains("\n  the ceiling and the longest line"), "{told}");
-        assert!(told.ends_with("/x/memory.max allows 16.0 MiB"), "{told}");
+        let text = small.to_string();
+        assert!(text.contains("\n  the ceiling and the longest line"), "{text}");
+        assert!(text.ends_with("/x/memory.max allows 16.0 MiB"), "{text}");
     }
 }

@@ -100,8 +100,8 @@ pub(super) fn flow(file: &str, source: &str) -> Result<Flow, ConfigError> {
     let meet = |one: &'static str, kind: &str, other: &'static str, other_kind: &str| {
         let message = format!("\"{one}\" belongs to {kind}, and \"{other}\" to {other_kind}");
         let broken = Broken::new(&[Step::Key(one)], message, "give each a file of its own");
-        let told = place(source, document.get_ref(), broken.beside(vec![Step::Key(other)]));
-        Err(error(file, &mask(source), told))
+        let explained = place(source, document.get_ref(), broken.beside(vec![Step::Key(other)]));
+        Err(error(file, &mask(source), explained))
     };
     match (first(&COMMANDS), first(&RECORDS), first(&METRICS)) {
         (None, None, _) => Ok(Flow::Metrics),
@@ -115,13 +115,13 @@ pub(super) fn flow(file: &str, source: &str) -> Result<Flow, ConfigError> {
     }
 }
 
-fn error(file: &str, shown: &str, told: Explained) -> ConfigError {
+fn error(file: &str, shown: &str, explained: Explained) -> ConfigError {
     ConfigError {
         severity: Severity::Error,
         file: file.to_owned(),
-        place: Some(Box::new(Place::new(shown, told.span))),
-        message: told.message,
-        help: told.help,
+        place: Some(Box::new(Place::new(shown, explained.span))),
+        message: explained.message,
+        help: explained.help,
     }
 }
 
@@ -141,8 +141,8 @@ fn read<T>(
 where
     T: DeserializeOwned + Check,
 {
-    if let Some(told) = syntax::another_language(source) {
-        return Err(vec![told]);
+    if let Some(explained) = syntax::another_language(source) {
+        return Err(vec![explained]);
     }
     let (document, errors) = DeTable::parse_recoverable(source);
     if !errors.is_empty() {
@@ -183,7 +183,7 @@ where
             mistakes.sort_by_key(|one| one.span.start);
             if mistakes.len() >= MISTAKES_MAX {
                 mistakes.truncate(MISTAKES_MAX);
-                let last = mistakes.last().map_or(0..0, |told| told.span.clone());
+                let last = mistakes.last().map_or(0..0, |explained| explained.span.clone());
                 let message = format!("these are the first {MISTAKES_MAX} mistakes of this file");
                 let help = Some("mend them, and look again".to_owned());
                 mistakes.push(Explained { span: last, message, help });
@@ -231,11 +231,11 @@ impl Pruned<'_> {
                 Ok(file) => return Some(file),
                 Err(error) => error,
             };
-            let told = explain::grammar(shown, &error, filled);
-            let follows = self.lessened.contains(&told.span);
-            let is_removed = self.remove(&told.span);
+            let explained = explain::grammar(shown, &error, filled);
+            let follows = self.lessened.contains(&explained.span);
+            let is_removed = self.remove(&explained.span);
             if !(follows || !is_removed && self.is_pruned()) {
-                mistakes.push(told);
+                mistakes.push(explained);
             }
             if !is_removed || mistakes.len() >= MISTAKES_MAX {
                 break;

@@ -82,23 +82,23 @@ impl Check for RecordsFile {
     }
 
     fn warnings(&self) -> Vec<Broken> {
-        let mut told = Vec::new();
+        let mut warnings_found = Vec::new();
         for (index, write) in self.write.iter().enumerate() {
-            warnings::output(write, self.batch.max_bytes.bytes(), index, &mut told);
+            warnings::output(write, self.batch.max_bytes.bytes(), index, &mut warnings_found);
             if let Some(used) = write.target.written() {
                 let target = [Key("write"), Item(index), Key(write.target.name())];
                 let path: Vec<Step> = target.into_iter().chain(used.key.map(Key)).collect();
-                self.read_again(used.path, &path, &mut told);
+                self.read_again(used.path, &path, &mut warnings_found);
             }
         }
         for (index, read) in self.read.iter().enumerate() {
             if let Some(file) = read.side_file() {
                 let place = [Key("read"), Item(index), Key("invalid"), Key("file")];
-                warnings::sink(file, &place, &mut told);
-                self.read_again(&file.path, &place, &mut told);
+                warnings::sink(file, &place, &mut warnings_found);
+                self.read_again(&file.path, &place, &mut warnings_found);
             }
         }
-        told
+        warnings_found
     }
 }
 
@@ -113,10 +113,10 @@ impl RecordsFile {
         write::formats(&self.write, self.serialize.format)
     }
 
-    fn read_again(&self, path: &Path, at: &[Step], told: &mut Vec<Broken>) {
+    fn read_again(&self, path: &Path, at: &[Step], warnings_found: &mut Vec<Broken>) {
         if self.reads(path) {
             let message = "this pipeline reads the file that it writes: each record comes again";
-            told.push(Broken::new(at, message, "write to a file that no [[read]] names"));
+            warnings_found.push(Broken::new(at, message, "write to a file that no [[read]] names"));
         }
     }
 

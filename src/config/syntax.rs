@@ -7,17 +7,17 @@ use super::explain::{Explained, bare, before, word};
 /// from the first.
 pub(super) fn explain_all(source: &str, errors: &[toml::de::Error], most: usize) -> Vec<Explained> {
     let mut lines = Vec::new();
-    let mut told: Vec<Explained> = errors.iter().map(|error| explain(source, error)).collect();
-    told.retain(|told| {
-        let before = &source[..source.floor_char_boundary(told.span.start)];
+    let mut explained: Vec<Explained> = errors.iter().map(|error| explain(source, error)).collect();
+    explained.retain(|one| {
+        let before = &source[..source.floor_char_boundary(one.span.start)];
         let line = before.matches('\n').count();
         let is_first = !lines.contains(&line);
         lines.push(line);
         is_first
     });
-    told.sort_by_key(|told| told.span.start);
-    told.truncate(most);
-    told
+    explained.sort_by_key(|one| one.span.start);
+    explained.truncate(most);
+    explained
 }
 
 /// Whether the file is written in another language that configuration is often written in; JSON and YAML are known

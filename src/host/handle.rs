@@ -282,10 +282,10 @@ impl Host {
         if payload.contains('\0') {
             return Err(HostError::Nul);
         }
-        let (written, told) = oneshot::channel();
+        let (written, answered) = oneshot::channel();
         let send = Ask::Send(Send { payload, signed, written, wait });
         self.asks.send(send).await.map_err(|_| Gone::Closed)?;
-        told.await.map_err(|_| Gone::Closed)?
+        answered.await.map_err(|_| Gone::Closed)?
     }
 }
 

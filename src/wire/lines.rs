@@ -193,9 +193,9 @@ mod tests {
             assert_eq!(split(&mut lines, &mebibyte), []);
             assert!(lines.held() <= LINE_BYTES_MAX + 1);
         }
-        let told = split(&mut lines, b"x\nwhole\n");
+        let found = split(&mut lines, b"x\nwhole\n");
         let dropped = TooLong { bytes: (40 << 20) + 1, max: LINE_BYTES_MAX };
-        assert_eq!(told, [Err(dropped), Ok(Bytes::from("whole"))]);
+        assert_eq!(found, [Err(dropped), Ok(Bytes::from("whole"))]);
     }
 
     #[test]

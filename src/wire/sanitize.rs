@@ -102,9 +102,9 @@ mod tests {
     fn json_means_the_same_when_it_is_shown() {
         let body = serde_json::json!({ "a\u{9b}": "\u{1b}\u{7f}\u{202e}\u{e0041}é" });
         let line = format!("\t{body} \r");
-        let told = shown_json(&line);
-        assert!(!told.contains(steers), "{told}");
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&told).unwrap(), body);
+        let shown = shown_json(&line);
+        assert!(!shown.contains(steers), "{shown}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), body);
     }
 
     #[test]

@@ -299,9 +299,9 @@ mod tests {
 
     #[test]
     fn bytes_have_three_digits() {
-        let told = [0.0, 1023.0, 1024.0, 1536.0, 102_350.0, 1_048_500.0, 3e12, f64::MAX];
+        let numbers = [0.0, 1023.0, 1024.0, 1536.0, 102_350.0, 1_048_500.0, 3e12, f64::MAX];
         assert_eq!(
-            told.map(bytes)[..7],
+            numbers.map(bytes)[..7],
             ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "100 KiB", "1.0 MiB", "2.7 TiB"]
         );
         assert!(bytes(f64::MAX).ends_with(" PiB"));

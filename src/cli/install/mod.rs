@@ -430,8 +430,8 @@ mod tests {
 
         let (lab, outside) = (Lab::new(), Lab::new());
         std::os::unix::fs::symlink(outside.0.path(), lab.at("/etc")).unwrap();
-        let told = Tree::new(lab.0.path(), false).install(&files("program".into())).unwrap_err();
-        assert!(matches!(&told, InstallError::Link(link) if *link == lab.at("/etc")), "{told}");
+        let error = Tree::new(lab.0.path(), false).install(&files("program".into())).unwrap_err();
+        assert!(matches!(&error, InstallError::Link(link) if *link == lab.at("/etc")), "{error}");
         assert_eq!(outside.all(), []);
 
         for record in ["- /../etc/passwd\n", "nonsense\n", "- etc\n"] {

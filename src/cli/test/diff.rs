@@ -44,12 +44,12 @@ pub(super) fn compare<'a>(
             };
         }
     }
-    let (mut row, mut column, mut told) = (0, 0, Vec::new());
+    let (mut row, mut column, mut compared) = (0, 0, Vec::new());
     let (mut missing, mut extra) = (Vec::new(), Vec::new());
     while row < rows || column < columns {
         if row < rows && column < columns && same[row][column] {
-            pair(&mut missing, &mut extra, &mut told);
-            told.push(Row::Same);
+            pair(&mut missing, &mut extra, &mut compared);
+            compared.push(Row::Same);
             (row, column) = (row + 1, column + 1);
         } else if column >= columns
             || row < rows && common[row + 1][column] >= common[row][column + 1]
@@ -61,8 +61,8 @@ pub(super) fn compare<'a>(
             column += 1;
         }
     }
-    pair(&mut missing, &mut extra, &mut told);
-    told
+    pair(&mut missing, &mut extra, &mut compared);
+    compared
 }
 
 fn line_by_line<'a>(
@@ -80,11 +80,11 @@ fn line_by_line<'a>(
 }
 
 /// Lines that are missing where others came instead are changed lines.
-fn pair<'a>(missing: &mut Vec<&'a str>, extra: &mut Vec<&'a str>, told: &mut Vec<Row<'a>>) {
+fn pair<'a>(missing: &mut Vec<&'a str>, extra: &mut Vec<&'a str>, rows: &mut Vec<Row<'a>>) {
     let pairs = missing.len().min(extra.len());
-    told.extend(missing.drain(..pairs).zip(extra.drain(..pairs)).map(|(a, b)| Row::Changed(a, b)));
-    told.extend(missing.drain(..).map(Row::Missing));
-    told.extend(extra.drain(..).map(Row::Extra));
+    rows.extend(missing.drain(..pairs).zip(extra.drain(..pairs)).map(|(a, b)| Row::Changed(a, b)));
+    rows.extend(missing.drain(..).map(Row::Missing));
+    rows.extend(extra.drain(..).map(Row::Extra));
 }
 
 /// Whether a line is as expected.
@@ -109,9 +109,9 @@ pub(super) fn differences(
     found: &Value,
     matching: Matching,
 ) -> Vec<(String, Option<Value>, Option<Value>)> {
-    let mut told = Vec::new();
-    differ("", Some(expected), Some(found), matching, &mut told);
-    told
+    let mut differences = Vec::new();
+    differ("", Some(expected), Some(found), matching, &mut differences);
+    differences
 }
 
 fn differ(
@@ -119,7 +119,7 @@ fn differ(
     expected: Option<&Value>,
     found: Option<&Value>,
     matching: Matching,
-    told: &mut Vec<(String, Option<Value>, Option<Value>)>,
+    differences: &mut Vec<(String, Option<Value>, Option<Value>)>,
 ) {
     let inner = |key: &str| if way.is_empty() { key.to_owned() } else { format!("{way}.{key}") };
     match (expected, found) {
@@ -127,10 +127,10 @@ fn differ(
         (None, Some(_)) if matching == Matching::Contains => {}
         (Some(Value::Object(expected)), Some(Value::Object(found))) => {
             for (key, value) in expected {
-                differ(&inner(key), Some(value), found.get(key), matching, told);
+                differ(&inner(key), Some(value), found.get(key), matching, differences);
             }
             for (key, value) in found.iter().filter(|(key, _)| !expected.contains_key(*key)) {
-                differ(&inner(key), None, Some(value), matching, told);
+                differ(&inner(key), None, Some(value), matching, differences);
             }
         }
         (Some(Value::Array(expected)), Some(Value::Array(found)))
@@ -138,12 +138,12 @@ fn differ(
         {
             for (index, (expected, found)) in expected.iter().zip(found).enumerate() {
                 let way = format!("{way}[{index}]");
-                differ(&way, Some(expected), Some(found), matching, told);
+                differ(&way, Some(expected), Some(found), matching, differences);
             }
         }
         (Some(Value::Number(one)), Some(Value::Number(other))) if is_equal(one, other) => {}
         (expected, found) if expected == found => {}
-        (expected, found) => told.push((way.to_owned(), expected.cloned(), found.cloned())),
+        (expected, found) => differences.push((way.to_owned(), expected.cloned(), found.cloned())),
     }
 }
 
@@ -164,10 +164,10 @@ mod tests {
     fn lines_are_told_apart_where_they_stand() {
         let expected = lines("a\n{\"n\":1,\"m\":2}\nb\nc");
         let found = lines("{\"m\":2,\"n\":1.0}\nx\nb\nd\ne");
-        let told = compare(&expected, &found, Matching::Exact);
+        let rows = compare(&expected, &found, Matching::Exact);
         let changed = [Row::Changed("c", "d"), Row::Extra("e")];
-        assert_eq!(told[..4], [Row::Missing("a"), Row::Same, Row::Extra("x"), Row::Same]);
-        assert_eq!(told[4..], changed);
+        assert_eq!(rows[..4], [Row::Missing("a"), Row::Same, Row::Extra("x"), Row::Same]);
+        assert_eq!(rows[4..], changed);
         let whole = line_by_line(&expected[2..], &found[2..], Matching::Exact);
         assert_eq!(whole, [Row::Same, changed.into_iter().next().unwrap(), Row::Extra("e")]);
     }
@@ -184,8 +184,8 @@ mod tests {
     #[test]
     fn a_difference_says_where_it_is() {
         let (one, other) = (r#"{"a":{"b":[1,2]},"c":1}"#, r#"{"a":{"b":[1,3]},"d":1}"#);
-        let told = differences(&json(one).unwrap(), &json(other).unwrap(), Matching::Exact);
-        let told: Vec<_> = told.iter().map(|(way, ..)| way.as_str()).collect();
-        assert_eq!(told, ["a.b[1]", "c", "d"]);
+        let differences = differences(&json(one).unwrap(), &json(other).unwrap(), Matching::Exact);
+        let differences: Vec<_> = differences.iter().map(|(way, ..)| way.as_str()).collect();
+        assert_eq!(differences, ["a.b[1]", "c", "d"]);
     }
 }

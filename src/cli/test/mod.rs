@@ -181,16 +181,16 @@ fn changed(
     matching: Matching,
     tell: &mut dyn FnMut(Option<Colour>, &str),
 ) {
-    let told = match (json(expected), json(found)) {
+    let differences = match (json(expected), json(found)) {
         (Some(expected), Some(found)) => differences(&expected, &found, matching),
         _ => Vec::new(),
     };
-    if told.is_empty() || told.iter().any(|(way, ..)| way.is_empty()) {
+    if differences.is_empty() || differences.iter().any(|(way, ..)| way.is_empty()) {
         tell(Some(Colour::Red), &format!("- {}", shown(expected)));
         tell(Some(Colour::Green), &format!("+ {}", shown(found)));
         return;
     }
-    for (way, expected, found) in told {
+    for (way, expected, found) in differences {
         let text = |value: Option<Value>| match value {
             Some(value) => shown(&value.to_string()),
             None => "(nothing)".to_owned(),

@@ -244,10 +244,10 @@ mod tests {
             report.0.line(b"cpu a=1");
             report.0.skip(4);
         };
-        let (told, ()) = tokio::join!(looking, showing);
+        let (outcome, ()) = tokio::join!(looking, showing);
         let expected =
             json!({ "stage": "metrics/join", "lines": [{ "a": 1 }, "cpu a=1"], "skipped": 4 });
-        assert_eq!(told.data.unwrap(), expected, "the time is over, and two have come");
+        assert_eq!(outcome.data.unwrap(), expected, "the time is over, and two have come");
         let wrong = done(tap("x", 3), Some(report)).await;
         assert_eq!(wrong.error.as_deref(), Some("there is no stage x; there are metrics/join"));
         assert!(!done(AgentStatus, None).await.success);

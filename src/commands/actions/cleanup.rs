@@ -145,7 +145,7 @@ pub async fn run_in(place: &Root, cx: &Context, targets: &[String], now: SystemT
             TARGETS.join(", ")
         ));
     }
-    let (mut told, mut all) = (Map::new(), Swept::default());
+    let (mut by_target, mut all) = (Map::new(), Swept::default());
     for target in TARGETS.into_iter().filter(|target| named.contains(target)) {
         let swept = match target {
             "system_cache" => package_cache(place, cx).await,
@@ -153,7 +153,7 @@ pub async fn run_in(place: &Root, cx: &Context, targets: &[String], now: SystemT
         };
         all.bytes += swept.bytes;
         all.deleted += swept.deleted;
-        told.insert(target.to_owned(), tell(&swept));
+        by_target.insert(target.to_owned(), tell(&swept));
     }
     tracing::info!(
         files = all.deleted,
@@ -164,7 +164,7 @@ pub async fn run_in(place: &Root, cx: &Context, targets: &[String], now: SystemT
     let mut data = tell(&all);
     if let Some(data) = data.as_object_mut() {
         data.retain(|key, _| key == "space_cleared_mb" || key == "files_deleted");
-        data.insert("targets".into(), Value::Object(told));
+        data.insert("targets".into(), Value::Object(by_target));
     }
     Outcome::data(data)
 }

@@ -133,7 +133,7 @@ pub(crate) async fn prepare_in(
     image: &PrepareGoldenImage,
     state: Option<&Path>,
 ) -> Outcome {
-    let mut told = Vec::new();
+    let mut results = Vec::new();
     for step in STEPS.iter().filter(|step| step.is_part_of(image)) {
         let until = cx.deadline.min(Instant::now() + STEP_MAX);
         let did = match step.how {
@@ -162,7 +162,7 @@ pub(crate) async fn prepare_in(
             removed,
             "step of preparing an image has ended"
         );
-        told.push((
+        results.push((
             step.name,
             failed,
             json!({
@@ -171,7 +171,7 @@ pub(crate) async fn prepare_in(
         ));
     }
     let failed: Vec<&str> =
-        told.iter().filter(|(_, failed, _)| *failed).map(|(name, ..)| *name).collect();
+        results.iter().filter(|(_, failed, _)| *failed).map(|(name, ..)| *name).collect();
     let at = root.to_owned();
     let release = tokio::task::spawn_blocking(move || Release::of(&at)).await.unwrap_or_default();
     let mut outcome = match failed.as_slice() {
@@ -187,7 +187,7 @@ pub(crate) async fn prepare_in(
         "cleanup_level": image.level.name(),
         "sanitize_user_data": image.sanitize_user_data,
         "shutdown_after": image.shutdown_after && outcome.success,
-        "steps": told.into_iter().map(|(_, _, step)| step).collect::<Vec<Value>>(),
+        "steps": results.into_iter().map(|(_, _, step)| step).collect::<Vec<Value>>(),
     }));
     outcome
 }

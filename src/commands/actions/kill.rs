@@ -188,13 +188,13 @@ mod tests {
 
     #[test]
     fn a_thread_of_the_agent_is_no_process() {
-        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        let (tell, pids) = std::sync::mpsc::sync_channel(1);
         let (release, wait) = std::sync::mpsc::sync_channel::<()>(0);
         let thread = std::thread::spawn(move || {
             tell.send(rustix::thread::gettid().as_raw_nonzero().get()).unwrap();
             let _ = wait.recv();
         });
-        let id = told.recv().unwrap().unsigned_abs();
+        let id = pids.recv().unwrap().unsigned_abs();
         let error = end(id, true, own(), soon()).unwrap_err().to_string();
         assert!(error.contains(&format!("thread of process {}", own())), "{error}");
         drop(release);

@@ -66,7 +66,7 @@ impl Action for ProcessList {
     }
 
     async fn run(&self, cx: &Context) -> ActionOutcome {
-        told(cx, keep(self.limit, LIST), Rank::Cpu).await.into()
+        list(cx, keep(self.limit, LIST), Rank::Cpu).await.into()
     }
 }
 
@@ -108,7 +108,7 @@ impl Action for ProcessTop {
     }
 
     async fn run(&self, cx: &Context) -> ActionOutcome {
-        told(cx, keep(self.limit, TOP), self.by).await.into()
+        list(cx, keep(self.limit, TOP), self.by).await.into()
     }
 }
 
@@ -167,7 +167,7 @@ impl Action for ProcessKill {
         let killed = blocking(cx.deadline, "ending the process", move || {
             ending::end(pid, force, std::process::id(), deadline)
         });
-        let told = match killed.await.and_then(|killed| killed.map_err(ActionError::Kill)) {
+        let outcome = match killed.await.and_then(|killed| killed.map_err(ActionError::Kill)) {
             Ok(killed) => {
                 tracing::info!(
                     pid,
@@ -183,7 +183,7 @@ impl Action for ProcessKill {
             }
             Err(error) => Outcome::failed(error),
         };
-        told.into()
+        outcome.into()
     }
 }
 
@@ -195,7 +195,7 @@ fn keep(limit: Option<u32>, default: usize) -> usize {
     asked.unwrap_or(default).min(MOST)
 }
 
-async fn told(cx: &Context, keep: usize, by: Rank) -> Outcome {
+async fn list(cx: &Context, keep: usize, by: Rank) -> Outcome {
     let collector =
         ProcessesCollector::new(ProcessesOptions { keep, by, command_line: cx.command_line });
     let collectors: Vec<Box<dyn Collector>> = vec![Box::new(collector)];

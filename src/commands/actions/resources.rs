@@ -56,15 +56,15 @@ impl Action for CheckResourceOptimization {
             Box::new(DiskCollector::new(DiskOptions::default())),
             Box::new(ProcessesCollector::new(processes)),
         ];
-        let told = match sample::over(cx.deadline, INTERVAL, collectors).await {
-            Ok(reading) => Outcome::data(told(&reading)),
+        let outcome = match sample::over(cx.deadline, INTERVAL, collectors).await {
+            Ok(reading) => Outcome::data(report(&reading)),
             Err(error) => Outcome::failed(error),
         };
-        told.into()
+        outcome.into()
     }
 }
 
-fn told(reading: &SystemMetrics) -> Value {
+fn report(reading: &SystemMetrics) -> Value {
     let found = [cpu(reading), memory(reading)];
     let disks = disks(reading);
     let available = found.each_ref().map(Option::is_some);
@@ -213,7 +213,7 @@ mod tests {
     }
 
     fn advice(reading: &SystemMetrics) -> Vec<(String, f64, f64)> {
-        let data = told(reading);
+        let data = report(reading);
         let list = data["recommendations"].as_array().unwrap().clone();
         assert_eq!(data["status"] == "optimal", list.is_empty());
         let of = |r: &Value| {

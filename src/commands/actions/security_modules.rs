@@ -33,12 +33,12 @@ impl Action for CheckSecurityModules {
     }
 
     async fn run(&self, cx: &Context) -> ActionOutcome {
-        let told = blocking(cx.deadline, "reading /sys", || told(Path::new("/")));
-        told.await.map_or_else(Outcome::failed, Outcome::data).into()
+        let outcome = blocking(cx.deadline, "reading /sys", || modules(Path::new("/")));
+        outcome.await.map_or_else(Outcome::failed, Outcome::data).into()
     }
 }
 
-fn told(root: &Path) -> Value {
+fn modules(root: &Path) -> Value {
     let read = |path: &str| fs::read_to_string(root.join(path)).ok();
     // Documentation/admin-guide/LSM/index.rst
     let modules = read("sys/kernel/security/lsm");
@@ -65,7 +65,7 @@ mod tests {
     fn what_the_kernel_says_is_told_and_what_it_does_not_say_is_null() {
         let root = tempfile::tempdir().unwrap();
         let none = json!({ "modules": null, "selinux": null, "apparmor": false });
-        assert_eq!(told(root.path()), none);
+        assert_eq!(modules(root.path()), none);
         for (path, text) in [
             ("sys/kernel/security/lsm", "lockdown,capability,apparmor"),
             ("sys/fs/selinux/enforce", "0"),
@@ -78,8 +78,8 @@ mod tests {
         let some = json!({
             "modules": ["lockdown", "capability", "apparmor"], "selinux": "permissive", "apparmor": true,
         });
-        assert_eq!(told(root.path()), some);
+        assert_eq!(modules(root.path()), some);
         fs::write(root.path().join("sys/fs/selinux/enforce"), "1").unwrap();
-        assert_eq!(told(root.path())["selinux"], "enforcing");
+        assert_eq!(modules(root.path())["selinux"], "enforcing");
     }
 }

@@ -54,11 +54,11 @@ impl Action for ServiceList {
             }
             Err(error) => Err(error),
         };
-        let told = match listed {
+        let outcome = match listed {
             Ok((units, files)) => Outcome::data(merge(units, files).iter().map(row).collect()),
             Err(error) => Outcome::failed(error),
         };
-        told.into()
+        outcome.into()
     }
 }
 
@@ -495,11 +495,11 @@ mod tests {
         ]
         .map(|(name, texts)| (name.to_owned(), texts))
         .into();
-        let told = |(effects, next): (Vec<Effect<'_>>, Vec<(String, ServiceOperation)>)| {
+        let shown = |(effects, next): (Vec<Effect<'_>>, Vec<(String, ServiceOperation)>)| {
             let effects: Vec<String> = effects.iter().map(ToString::to_string).collect();
             (effects, next)
         };
-        let (effects, next) = told(follows("sshd.service", ServiceOperation::Stop, true, &ssh));
+        let (effects, next) = shown(follows("sshd.service", ServiceOperation::Stop, true, &ssh));
         assert_eq!(
             effects,
             ["ssh.service", "sshd.service"].map(|name| format!(
@@ -513,7 +513,7 @@ mod tests {
         let mut odd = ssh;
         odd.insert("ActiveState".into(), texts(&["inactive"]));
         odd.insert("SuccessAction".into(), texts(&["reboot-force"]));
-        let (effects, next) = told(follows("odd.service", ServiceOperation::Start, false, &odd));
+        let (effects, next) = shown(follows("odd.service", ServiceOperation::Start, false, &odd));
         assert_eq!(effects.last().unwrap(), "RebootSystem");
         assert_eq!(next, [("sysinit.target".to_owned(), ServiceOperation::Start)]);
     }
@@ -534,7 +534,7 @@ mod tests {
             file("dbus-org.freedesktop.login1.service", "alias"),
         ];
         let services: Vec<Value> = merge(units, files).iter().map(row).collect();
-        let told: Vec<_> = services
+        let shown: Vec<_> = services
             .iter()
             .map(|s| {
                 (
@@ -545,7 +545,7 @@ mod tests {
             })
             .collect();
         assert_eq!(
-            told,
+            shown,
             [
                 ("cron", "running", "enabled"),
                 ("getty@tty1", "running", "enabled"),

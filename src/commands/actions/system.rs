@@ -71,7 +71,7 @@ impl Action for OsInfo {
             let found = MANAGERS.iter().filter(|(_, program)| find_program(program).is_some());
             found.map(|(name, _)| *name).collect::<Vec<_>>()
         });
-        let told = match (facts(cx).await, managers.await) {
+        let outcome = match (facts(cx).await, managers.await) {
             (Ok(mut data), Ok(managers)) => {
                 data["available_package_managers"] = managers.into();
                 data["default_shell"] = "/bin/sh".into();
@@ -79,7 +79,7 @@ impl Action for OsInfo {
             }
             (Err(error), _) | (_, Err(error)) => Outcome::failed(error),
         };
-        told.into()
+        outcome.into()
     }
 }
 
@@ -103,10 +103,10 @@ async fn facts(cx: &Context) -> Result<Value, ActionError> {
     let host = reading.host.clone().ok_or_else(|| {
         ActionError::NoReading("cannot tell what machine this is; look in the log".to_owned())
     })?;
-    Ok(told(&host, &release, &reading))
+    Ok(info(&host, &release, &reading))
 }
 
-fn told(host: &Host, release: &Release, reading: &SystemMetrics) -> Value {
+fn info(host: &Host, release: &Release, reading: &SystemMetrics) -> Value {
     json!({
         "os_type": "Linux",
         "version": release.version.as_ref().unwrap_or(&host.kernel),
@@ -171,6 +171,6 @@ mod tests {
             boot_time: None,
             cores: 1,
         };
-        assert_eq!(told(&host, &Release::default(), &reading)["version"], "6.9");
+        assert_eq!(info(&host, &Release::default(), &reading)["version"], "6.9");
     }
 }

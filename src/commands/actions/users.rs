@@ -43,14 +43,14 @@ impl Action for UserList {
             let range = Range::parse(&std::fs::read("/etc/login.defs").unwrap_or_default());
             Ok(people(&accounts(&passwd), &range))
         });
-        let told = match read.await.and_then(|read: Result<_, ActionError>| read) {
+        let outcome = match read.await.and_then(|read: Result<_, ActionError>| read) {
             Ok(users) => {
                 let count = users.len();
                 Outcome::data(json!({ "users": users, "count": count, "truncated": 0 }))
             }
             Err(error) => Outcome::failed(error),
         };
-        told.into()
+        outcome.into()
     }
 }
 

@@ -406,9 +406,9 @@ fn the_password_of_a_domain_goes_nowhere() {
 fn what_cannot_be_taken_back_is_done_only_where_the_host_says_how() {
     let image = json!({"action": "PrepareGoldenImage", "cleanup_level": "DEEP", "sanitize_user_data": false,
         "shutdown_after": true});
-    let told: PrepareGoldenImage = action(image.clone());
+    let decoded: PrepareGoldenImage = action(image.clone());
     assert_eq!(
-        (told.level.name(), told.sanitize_user_data, told.shutdown_after),
+        (decoded.level.name(), decoded.sanitize_user_data, decoded.shutdown_after),
         ("deep", false, true)
     );
     for missing in ["cleanup_level", "sanitize_user_data", "shutdown_after"] {
@@ -418,9 +418,9 @@ fn what_cannot_be_taken_back_is_done_only_where_the_host_says_how() {
     }
     let join = json!({"action": "JoinDomain", "domain": "lab.example", "username": "LAB\\ann", "password": "p w",
         "ou": "OU=X,DC=lab", "computer_name": "WS-1", "restart_after": false});
-    let told: JoinDomain = action(join.clone());
-    assert_eq!((told.domain.as_str(), told.username.as_str()), ("lab.example", "LAB\\ann"));
-    assert_eq!((told.password.expose(), told.restart_after), (&b"p w"[..], false));
+    let decoded: JoinDomain = action(join.clone());
+    assert_eq!((decoded.domain.as_str(), decoded.username.as_str()), ("lab.example", "LAB\\ann"));
+    assert_eq!((decoded.password.expose(), decoded.restart_after), (&b"p w"[..], false));
     for missing in ["domain", "username", "password"] {
         let mut join = join.clone();
         join.as_object_mut().unwrap().remove(missing);

@@ -38,9 +38,9 @@ impl DropReport {
         hosts: u64,
         counters: &[StageCounts],
     ) -> Option<AgentEvent> {
-        let is_early = self
-            .last
-            .is_some_and(|(told, host)| host == hosts && now.duration_since(told) < TELL_EVERY);
+        let is_early = self.last.is_some_and(|(reported, host)| {
+            host == hosts && now.duration_since(reported) < TELL_EVERY
+        });
         if hosts == 0 || is_early {
             return None;
         }
@@ -48,10 +48,10 @@ impl DropReport {
         for node in counters {
             let is_loss = |lost: &&(&str, u64)| lost.0 != LOCKED;
             for (reason, count) in node.dropped.iter().filter(is_loss) {
-                let told = self.reported.entry((node.node.clone(), reason)).or_default();
+                let reported = self.reported.entry((node.node.clone(), reason)).or_default();
                 // A restarted counter begins at 0.
-                let more = count.checked_sub(*told).unwrap_or(*count);
-                *told = *count;
+                let more = count.checked_sub(*reported).unwrap_or(*count);
+                *reported = *count;
                 if more > 0 {
                     new.push((more, node.node.as_str(), *reason));
                 }

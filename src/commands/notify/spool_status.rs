@@ -131,9 +131,9 @@ impl SpoolEvents {
         }
         let mut news = Vec::new();
         for held in spools {
-            let told = self.0.get(&held.port).copied();
-            let before = told.map(|(state, _)| state).unwrap_or_default();
-            let is_early = told.is_some_and(|(_, at)| now.duration_since(at) < TELL_EVERY);
+            let reported = self.0.get(&held.port).copied();
+            let before = reported.map(|(state, _)| state).unwrap_or_default();
+            let is_early = reported.is_some_and(|(_, at)| now.duration_since(at) < TELL_EVERY);
             if held.state != before && !is_early {
                 news.push(held.event(before));
                 self.0.insert(held.port.clone(), (held.state, now));
@@ -161,20 +161,20 @@ mod tests {
         let (mut news, now) = (SpoolEvents::default(), Instant::now());
         let failing = held(SpoolCondition::Failing, Some("no space left on device"));
         assert_eq!(news.events(now, 0, &failing), [], "nobody is there");
-        let told = news.events(now, 1, &failing);
+        let reported = news.events(now, 1, &failing);
         let expected = "durable messages are kept in memory only, and lost with the agent: the spool cannot be \
                         written: no space left on device";
-        assert_eq!(said(&told), [expected]);
-        let context = told[0].context.clone().unwrap();
+        assert_eq!(said(&reported), [expected]);
+        let context = reported[0].context.clone().unwrap();
         assert_eq!((&context["state"], &context["in_memory"]), (&json!("failing"), &json!(2)));
 
         let ok = held(SpoolCondition::Ok, None);
         assert_eq!(news.events(now + TELL_EVERY / 3, 1, &ok), [], "a minute is not over");
         assert_eq!(news.events(now + TELL_EVERY / 2, 1, &failing), [], "nor anything new");
         assert_eq!(news.events(now + TELL_EVERY, 1, &failing), [], "the latest is as it was told");
-        let told = news.events(now + TELL_EVERY, 1, &ok);
-        assert_eq!(said(&told), ["durable messages are kept on disk again"]);
-        assert_eq!(told[0].severity, Severity::Info);
+        let reported = news.events(now + TELL_EVERY, 1, &ok);
+        assert_eq!(said(&reported), ["durable messages are kept on disk again"]);
+        assert_eq!(reported[0].severity, Severity::Info);
     }
 
     #[tokio::test(start_paused = true)]
@@ -184,9 +184,9 @@ mod tests {
         assert_eq!(SpoolEvents::default().events(Instant::now(), 1, &held), []);
         let why = Some("cannot use /s/spool: it is a symbolic link (remove it)".to_owned());
         let held = [SpoolContents::of("port".to_owned(), Waiting { why, ..waiting })];
-        let told = SpoolEvents::default().events(Instant::now(), 1, &held);
+        let reported = SpoolEvents::default().events(Instant::now(), 1, &held);
         assert!(
-            told[0].message.ends_with(
+            reported[0].message.ends_with(
                 "with the agent: cannot use /s/spool: it is a symbolic link (remove it)"
             )
         );

@@ -337,20 +337,20 @@ impl Inner {
         stop: &CancellationToken,
     ) -> Result<Exit, ProcessError> {
         let mut late = std::pin::pin!(sleep_until(deadline));
-        let mut told = false;
+        let mut has_talked = false;
         let exit = loop {
             tokio::select! {
                 biased;
                 status = child.wait() => break exit(status)?,
                 () = &mut late => break Exit::TimedOut,
                 () = stop.cancelled() => break Exit::Cancelled,
-                _ = &mut talk, if !told => told = true,
+                _ = &mut talk, if !has_talked => has_talked = true,
             }
         };
         let by_itself = matches!(exit, Exit::Code(_) | Exit::Signal(_));
         let reach = if by_itself { TreeScope::Group } else { TreeScope::Everything };
-        if by_itself && !told {
-            told = timeout(self.settings.grace, &mut talk).await.is_ok();
+        if by_itself && !has_talked {
+            has_talked = timeout(self.settings.grace, &mut talk).await.is_ok();
         }
         let runner = Arc::clone(self);
         // In a task of its own, because it may take longer than the answer.
@@ -370,10 +370,10 @@ impl Inner {
             tokio::select! {
                 biased;
                 _ = &mut ending => break,
-                _ = &mut talk, if !told => told = true,
+                _ = &mut talk, if !has_talked => has_talked = true,
             }
         }
-        if !told {
+        if !has_talked {
             let _ = timeout(self.settings.grace, &mut talk).await;
         }
         Ok(exit)

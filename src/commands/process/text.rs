@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn a_text_saved_on_windows_is_what_was_typed() {
-        for (saved, typed, told) in [
+        for (saved, typed, expected) in [
             ("set -e\n", "set -e\n", None),
             ("", "", None),
             ("a\rb\n", "a\rb\n", None),
@@ -65,9 +65,11 @@ mod tests {
         ] {
             let (text, note) = for_posix(saved);
             assert_eq!(text, typed, "{saved:?}");
-            match (&note, told) {
+            match (&note, expected) {
                 (None, None) => {}
-                (Some(note), Some(told)) => assert!(note.contains(told), "{saved:?}: {note}"),
+                (Some(note), Some(expected)) => {
+                    assert!(note.contains(expected), "{saved:?}: {note}")
+                }
                 _ => panic!("{saved:?}: {note:?}"),
             }
         }

@@ -96,16 +96,19 @@ mod tests {
             let said = refused::<T>(section, "zzz", "zzz = {}");
             let mut known: Vec<&str> = offered(&said);
             known.sort_unstable();
-            let mut told: Vec<&str> = section.keys.iter().map(|key| key.name).collect();
-            told.sort_unstable();
+            let mut documented: Vec<&str> = section.keys.iter().map(|key| key.name).collect();
+            documented.sort_unstable();
             if shown.starts_with("(top") {
                 for name in known {
                     let header = format!("[{name}]");
                     let is_section = page.sections().iter().any(|one| one.header.contains(&header));
-                    assert!(is_section || told.contains(&name), "{name} is not in the reference");
+                    assert!(
+                        is_section || documented.contains(&name),
+                        "{name} is not in the reference"
+                    );
                 }
             } else {
-                assert_eq!(told, known, "keys of {shown}: add them to src/config/reference");
+                assert_eq!(documented, known, "keys of {shown}: add them to src/config/reference");
             }
             for Key { name, takes, default, example, .. } in section.keys {
                 let line = format!("{name} = {example}");

@@ -76,8 +76,8 @@ impl AgentCollector {
 
     /// The size of the folder, which Linux tells since 6.2; before that it is listed.
     fn descriptors(&mut self) -> io::Result<u64> {
-        if let Ok(told @ 1..) = rustix::fs::stat("/proc/self/fd").map(|fd| fd.st_size as u64) {
-            return Ok(told);
+        if let Ok(count @ 1..) = rustix::fs::stat("/proc/self/fd").map(|fd| fd.st_size as u64) {
+            return Ok(count);
         }
         let dir = procfs::directory(CWD, "/proc/self/fd")?;
         let mut count = 0_u64;

@@ -307,7 +307,10 @@ mod tests {
                 second,
             );
             assert_eq!(traffic.io, nothing.io);
-            assert!(matches!(&traffic.left_out[..], [told] if told.contains(why)), "{traffic:?}");
+            assert!(
+                matches!(&traffic.left_out[..], [reported] if reported.contains(why)),
+                "{traffic:?}"
+            );
         }
     }
 
@@ -321,11 +324,12 @@ mod tests {
         assert_eq!(busy(0, 500_000).io.utilization_percent, 100.0);
         for (from, to, why) in [(5, u64::MAX, "moved by"), (4_294_967_290, 5, "went back from")] {
             let traffic = busy(from, to);
-            let told = traffic.left_out.join("; ");
+            let reported = traffic.left_out.join("; ");
             assert_eq!((traffic.io.utilization_percent, traffic.io.read_ops_per_sec), (0.0, 10));
             assert!(
-                told.starts_with("sda is left out of the busy share: ") && told.contains(why),
-                "{told}"
+                reported.starts_with("sda is left out of the busy share: ")
+                    && reported.contains(why),
+                "{reported}"
             );
         }
     }

@@ -200,18 +200,18 @@ mod tests {
         let patience = Duration::from_millis(300);
         let (mut spaces, release) = hanging(patience);
         let mounts = [mount("/", false), mount("/hang", true), mount("/well", true)];
-        let told = |answers: Vec<io::Result<FsUsage>>| -> Vec<_> {
+        let results = |answers: Vec<io::Result<FsUsage>>| -> Vec<_> {
             answers.into_iter().map(|answer| answer.map_err(|error| error.to_string())).collect()
         };
         let start = Instant::now();
-        let first = told(spaces.ask(&mounts));
+        let first = results(spaces.ask(&mounts));
         assert!(start.elapsed() >= patience);
         assert!(first[0].is_ok() && first[2].is_ok());
         assert!(first[1].as_ref().unwrap_err().contains("no answer within 300ms"), "{first:?}");
 
         spaces.patience = Duration::from_secs(3600); // would be seen if it were waited for
         for _ in 0..20 {
-            let later = told(spaces.ask(&mounts));
+            let later = results(spaces.ask(&mounts));
             assert!(later[0].is_ok() && later[2].is_ok());
             assert!(later[1].as_ref().unwrap_err().contains("still does not answer"));
             assert_eq!(spaces.helpers.len(), 1, "one thread waits, not one per reading");

@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn what_os_release_leaves_out_is_made_of_what_it_has() {
-        let told = |text: &str| {
+        let name_and_version = |text: &str| {
             let release = os_release(text.as_bytes());
             [release.pretty_name, release.version].map(Option::unwrap_or_default)
         };
@@ -176,7 +176,7 @@ mod tests {
             ("NAME=Odd\n", "Odd", ""),
             ("VERSION_ID=7\n", "", "7"),
         ] {
-            assert_eq!(told(text), [name, version], "{text}");
+            assert_eq!(name_and_version(text), [name, version], "{text}");
         }
     }
 

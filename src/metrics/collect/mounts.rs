@@ -235,10 +235,10 @@ mod tests {
 37 27 8:17 / /mnt/ntfs rw - fuseblk /dev/sdb1 rw
 ";
         let mounts = select(text.as_bytes(), FILESYSTEMS);
-        let told: Vec<_> =
+        let shown: Vec<_> =
             mounts.iter().map(|m| (m.point.to_str().unwrap(), m.is_remote)).collect();
         assert_eq!(
-            told,
+            shown,
             [
                 ("/", false),
                 ("/boot/efi", false),
@@ -294,10 +294,10 @@ mod tests {
 5 4 8:5 / /mnt/disk/deep rw - ext4 /dev/sde rw
 ";
         let mounts = select(text.as_bytes(), FILESYSTEMS);
-        let told: Vec<_> =
+        let shown: Vec<_> =
             mounts.iter().map(|m| (m.point.to_str().unwrap(), m.source.as_str(), m.id)).collect();
         let below = ("/mnt/disk/deep", "/dev/sde", 5);
-        assert_eq!(told, [("/", "/dev/sda1", 1), ("/mnt", "/dev/sdd", 4), below]);
+        assert_eq!(shown, [("/", "/dev/sda1", 1), ("/mnt", "/dev/sdd", 4), below]);
     }
 
     #[test]

@@ -146,9 +146,9 @@ mod tests {
     fn every_state_can_be_read_back() {
         for state in 0..=u8::MAX {
             for transport in [Transport::Tcp, Transport::Udp] {
-                let told = ports(&[socket(transport, state, 1)], &SocketOwners::default());
-                assert!(told.iter().all(|port| Port::STATES.contains(&port.state)), "{told:?}");
-                assert!(told.iter().all(|port| Port::PROTOCOLS.contains(&port.protocol)));
+                let shown = ports(&[socket(transport, state, 1)], &SocketOwners::default());
+                assert!(shown.iter().all(|port| Port::STATES.contains(&port.state)), "{shown:?}");
+                assert!(shown.iter().all(|port| Port::PROTOCOLS.contains(&port.protocol)));
             }
         }
     }
@@ -162,12 +162,12 @@ mod tests {
         sockets.extend([socket(Tcp, LISTEN, 80); 2]); // both families
         sockets.push(socket(Udp, ESTABLISHED, 80));
         let ports = ports(&sockets, &SocketOwners::default());
-        let told: Vec<_> = ports
+        let shown: Vec<_> = ports
             .iter()
             .map(|p| (p.port, p.protocol, p.state, p.is_listening, p.connection_count))
             .collect();
         assert_eq!(
-            told,
+            shown,
             [
                 (53, "udp", "unconnected", true, 0),
                 (80, "tcp", "listen", true, 3),

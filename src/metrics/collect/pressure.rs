@@ -15,7 +15,7 @@ use crate::model::{Group, Pressure, PressureStats, SystemMetrics};
 #[derive(Debug, Default)]
 pub struct PressureCollector {
     file: Reader,
-    told: bool,
+    is_reported: bool,
 }
 
 impl PressureCollector {
@@ -49,8 +49,8 @@ impl Collector for PressureCollector {
         let [cpu, memory, io] = stalls.map(|stall| stall.ok().flatten());
         if cpu.is_some() || memory.is_some() || io.is_some() {
             into.pressure = Some(Pressure { cpu, memory, io }.into());
-            self.told = false;
-        } else if !std::mem::replace(&mut self.told, true) {
+            self.is_reported = false;
+        } else if !std::mem::replace(&mut self.is_reported, true) {
             let why = error.unwrap_or_else(|| "its text is not understood".to_owned());
             tell(
                 into,

@@ -544,10 +544,10 @@ mod tests {
     #[test]
     fn secrets_leave_the_machine_only_where_that_is_asked_for() {
         let line = b"mysqldump\0-u\0root\0-phunter2\0shop\0";
-        let told = |how| command_line(line, how);
-        assert_eq!(told(CommandLine::default()).unwrap(), "mysqldump -u root -p[redacted] shop");
-        assert_eq!(told(CommandLine::Full).unwrap(), "mysqldump -u root -phunter2 shop");
-        assert_eq!(told(CommandLine::Name), None);
+        let shown = |how| command_line(line, how);
+        assert_eq!(shown(CommandLine::default()).unwrap(), "mysqldump -u root -p[redacted] shop");
+        assert_eq!(shown(CommandLine::Full).unwrap(), "mysqldump -u root -phunter2 shop");
+        assert_eq!(shown(CommandLine::Name), None);
     }
 
     type Told = (String, Option<String>, Option<String>, Option<u32>, SystemTime, u32);

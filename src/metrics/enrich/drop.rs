@@ -297,12 +297,12 @@ mod tests {
             format.encode(reading, &mut line).unwrap();
             String::from_utf8(line).unwrap()
         };
-        let told = written(Format::Infinibay, &whole());
-        assert!(told.contains("canary"), "{told}");
+        let text = written(Format::Infinibay, &whole());
+        assert!(text.contains("canary"), "{text}");
         let reading = without(FIELDS.to_vec());
         for format in Format::ALL {
-            let told = written(format, &reading);
-            assert!(!told.contains("canary"), "{told}");
+            let text = written(format, &reading);
+            assert!(!text.contains("canary"), "{text}");
         }
     }
 }

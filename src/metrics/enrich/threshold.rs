@@ -325,7 +325,7 @@ mod tests {
     }
 
     /// The events of readings with this used memory, of a hundred bytes, ten seconds apart.
-    fn told(threshold: &mut Threshold, start: Instant, used: &[u64]) -> usize {
+    fn count_passed(threshold: &mut Threshold, start: Instant, used: &[u64]) -> usize {
         let mut out = Output::default();
         for (number, used_bytes) in used.iter().enumerate() {
             let taken = start + Duration::from_secs(10 * number as u64);
@@ -342,7 +342,7 @@ mod tests {
     fn what_stays_above_is_told_once_and_its_end_once() {
         let (mut threshold, events) = watched(crossing(Measure::Memory, 20));
         let used = [91, 91, 90, 91, 91, 95, 99, 85, 95, 81, 80, 85, 91];
-        assert_eq!(told(&mut threshold, Instant::now(), &used), used.len(), "all pass");
+        assert_eq!(count_passed(&mut threshold, Instant::now(), &used), used.len(), "all pass");
         let events: Vec<_> = events.try_iter().collect();
         let messages: Vec<_> = events.iter().map(|event| event.message.as_str()).collect();
         assert_eq!(messages, ["memory is above 90 % for 20s: 95.0 %", "memory is back at 80.0 %"]);
@@ -356,7 +356,7 @@ mod tests {
     #[test]
     fn without_a_time_the_first_reading_above_is_told() {
         let (mut threshold, events) = watched(crossing(Measure::Memory, 0));
-        told(&mut threshold, Instant::now(), &[90, 91, 92]);
+        count_passed(&mut threshold, Instant::now(), &[90, 91, 92]);
         let events: Vec<_> = events.try_iter().map(|event| event.message).collect();
         assert_eq!(events, ["memory is above 90 %: 91.0 %"]);
     }
@@ -364,11 +364,11 @@ mod tests {
     #[test]
     fn a_reload_goes_on_with_what_was_told() {
         let (mut old, first) = watched(crossing(Measure::Memory, 0));
-        told(&mut old, Instant::now(), &[95]);
+        count_passed(&mut old, Instant::now(), &[95]);
         assert_eq!(first.try_iter().count(), 1);
         let (mut new, second) = watched(crossing(Measure::Memory, 0));
         new.restore(old);
-        told(&mut new, Instant::now(), &[95, 70]);
+        count_passed(&mut new, Instant::now(), &[95, 70]);
         let messages: Vec<_> = second.try_iter().map(|event| event.message).collect();
         assert_eq!(messages, ["memory is back at 70.0 %"]);
     }

@@ -196,7 +196,7 @@ async fn keep_running(
     let name = program.command(None).first().cloned().unwrap_or_default();
     let loaded = positions.clone();
     let _ = spawn_blocking(move || loaded.load_cursor()).await;
-    let (mut pause, mut told) = (PAUSE_MIN, None);
+    let (mut pause, mut logged) = (PAUSE_MIN, None);
     let every = if let Program::Exec { every, .. } = &program { *every } else { None };
     loop {
         let begun = Instant::now();
@@ -208,7 +208,7 @@ async fn keep_running(
             Ok(ended) => ended,
             Err(error) => Some(format!("it cannot be run: {error}")),
         };
-        if ended != told {
+        if ended != logged {
             match &ended {
                 Some(why) => {
                     tracing::warn!(program = name, why, "a program has failed; it is run again")
@@ -218,7 +218,7 @@ async fn keep_running(
                 }
                 None => tracing::info!(program = name, "a program has ended; it is run again"),
             }
-            told = ended;
+            logged = ended;
         }
         if let Some(every) = every {
             sleep(every.saturating_sub(begun.elapsed())).await;

@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn keys_texts_and_command_lines_lose_what_looks_like_a_secret_and_places_stay() {
-        let told = json!({
+        let data_in = json!({
             "verify": { "secret": "env:INFINISERVICE_SHARED_SECRET", "window": "5m" },
             "api_key": ["a canary", 7],
             "run": ["mysql", "-u", "ann", "-pcanary", "db"],
@@ -217,7 +217,7 @@ mod tests {
             "url": "https://[redacted]@lab/x",
             "deep": [{ "note": "token=[redacted]" }],
         });
-        assert_eq!(data(told), expected);
+        assert_eq!(data(data_in), expected);
         assert_eq!(data(json!({ "secret": "canary" })), json!({ "secret": REDACTED }));
     }
 

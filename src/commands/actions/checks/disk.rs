@@ -71,9 +71,9 @@ impl Action for CheckDiskSpace {
     }
 
     async fn run(&self, cx: &Context) -> ActionOutcome {
-        let told = match mounts(cx).await {
+        let outcome = match mounts(cx).await {
             Ok((mounts, troubles)) => {
-                let mut data = told(&mounts, self.warning_percent, self.critical_percent);
+                let mut data = report(&mounts, self.warning_percent, self.critical_percent);
                 if !troubles.is_empty() {
                     data["not_readable"] = troubles.into();
                 }
@@ -81,7 +81,7 @@ impl Action for CheckDiskSpace {
             }
             Err(error) => Outcome::failed(error),
         };
-        told.into()
+        outcome.into()
     }
 }
 
@@ -133,7 +133,7 @@ fn gib(bytes: u64) -> f64 {
     (bytes as f64 / GIB * 1_000.0).round() / 1_000.0
 }
 
-fn told(mounts: &[Mount], warning_percent: f64, critical_percent: f64) -> Value {
+fn report(mounts: &[Mount], warning_percent: f64, critical_percent: f64) -> Value {
     let drives = mounts.iter().map(|mount| {
         json!({
             "drive": mount.mount_point,
@@ -163,7 +163,7 @@ fn told(mounts: &[Mount], warning_percent: f64, critical_percent: f64) -> Value 
 
 fn judged(mounts: &[Mount], troubles: &[String]) -> Check {
     let details = json!({
-        "mounts": told(mounts, WARNING_PERCENT, CRITICAL_PERCENT)["disks"],
+        "mounts": report(mounts, WARNING_PERCENT, CRITICAL_PERCENT)["disks"],
         "not_readable": troubles,
     });
     let fullest = mounts.iter().max_by(|a, b| used_percent(a).total_cmp(&used_percent(b)));
@@ -288,8 +288,8 @@ mod tests {
         let drive = &data["drives"][0];
         assert_eq!((&drive["drive"], &drive["mount_point"]), (&"/".into(), &"/".into()));
         let near = |name: &str, bytes: f64| {
-            let told = drive[name].as_f64().unwrap();
-            assert!((told - bytes / GIB).abs() < 0.5, "{name} {told} {}", bytes / GIB);
+            let reported = drive[name].as_f64().unwrap();
+            assert!((reported - bytes / GIB).abs() < 0.5, "{name} {reported} {}", bytes / GIB);
         };
         near("total_gb", words[0]);
         near("used_gb", words[1]);

@@ -212,10 +212,10 @@ mod tests {
         };
         let text = String::from_utf8(output.stdout).unwrap();
         let via = text.split_whitespace().skip_while(|word| *word != "via").nth(1);
-        let told = check.details["default_routes"][0]["gateway"]
+        let reported = check.details["default_routes"][0]["gateway"]
             .as_str()
             .filter(|gateway| !gateway.is_empty());
-        assert_eq!(told, via);
+        assert_eq!(reported, via);
     }
 
     proptest! {

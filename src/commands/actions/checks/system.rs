@@ -123,7 +123,7 @@ pub(super) async fn reboot(cx: &Context) -> Check {
 /// for the mark of systemd-timesyncd.
 pub(super) async fn clock(cx: &Context) -> Check {
     const NAME: &str = "time_sync";
-    let told = |synchronised: bool, by: &str| {
+    let found = |synchronised: bool, by: &str| {
         let details = json!({ "synchronised": synchronised, "told_by": by });
         if synchronised {
             Check::new(
@@ -142,7 +142,7 @@ pub(super) async fn clock(cx: &Context) -> Check {
     if let Ok(bus) = units::bus(cx).await
         && let Ok(synchronised) = bus.clock_is_synchronised().await
     {
-        return told(synchronised, "timedate1");
+        return found(synchronised, "timedate1");
     }
     if find_program("chronyc").is_some()
         && let Ok(finished) =
@@ -150,13 +150,13 @@ pub(super) async fn clock(cx: &Context) -> Check {
         && finished.exit == Exit::Code(0)
         && let Some(synchronised) = chrony(&finished.stdout.text)
     {
-        return told(synchronised, "chrony");
+        return found(synchronised, "chrony");
     }
     let mark = blocking(cx.deadline, "reading /run", || {
         Path::new("/run/systemd/timesync/synchronized").exists()
     });
     if matches!(mark.await, Ok(true)) {
-        return told(true, "systemd-timesyncd");
+        return found(true, "systemd-timesyncd");
     }
     Check::unavailable(NAME, "no program on this machine tells whether its clock is synchronised")
 }
@@ -200,8 +200,8 @@ mod tests {
         let check = boot(&test_context()).await;
         let text = std::fs::read_to_string("/proc/uptime").unwrap();
         let uptime: f64 = text.split(' ').next().unwrap().parse().unwrap();
-        let told = check.details["uptime_seconds"].as_f64().unwrap();
-        assert!((told - uptime).abs() < 2.0, "{told} {uptime}");
+        let reported = check.details["uptime_seconds"].as_f64().unwrap();
+        assert!((reported - uptime).abs() < 2.0, "{reported} {uptime}");
         assert_eq!(check.details["boot_time"].as_str().unwrap().len(), 24);
     }
 

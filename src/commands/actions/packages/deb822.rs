@@ -92,12 +92,12 @@ pub(crate) async fn read_chunks(
     deadline: Instant,
     mut each: impl FnMut(&[u8]),
 ) -> Result<(), PackageError> {
-    let told = |error| PackageError::Read { path: path.to_owned(), error };
+    let unreadable = |error| PackageError::Read { path: path.to_owned(), error };
     let read = async {
-        let mut file = tokio::fs::File::open(path).await.map_err(told)?;
+        let mut file = tokio::fs::File::open(path).await.map_err(unreadable)?;
         let mut chunk = vec![0; CHUNK];
         loop {
-            match file.read(&mut chunk).await.map_err(told)? {
+            match file.read(&mut chunk).await.map_err(unreadable)? {
                 0 => return Ok(()),
                 bytes => each(&chunk[..bytes]),
             }

@@ -165,7 +165,7 @@ async fn pending(place: &Root, cx: &Context) -> Result<Upgrades, PackageError> {
     let (all, cut) = ask(cx, all, &[0]).await?;
     let (secure, _) = ask(cx, secure, &[0]).await?;
     let there = rpm::installed(place, cx).await?;
-    let mut told = upgrades(&all, &secure, &there, cut);
+    let mut found = upgrades(&all, &secure, &there, cut);
     // Without what excludes packages there may be more. A dnf that does not know these options tells none.
     let free = ["--disableexcludes=all", "--disableplugin=versionlock"];
     let query = ["repoquery", "--upgrades", "--latest-limit=1", "--qf", FORMAT];
@@ -173,11 +173,11 @@ async fn pending(place: &Root, cx: &Context) -> Result<Upgrades, PackageError> {
     if let Ok((all, _)) = ask(cx, &step, &[0]).await {
         let more = upgrades(&all, &secure, &there, false).list;
         let known: HashSet<_> =
-            told.list.iter().map(|one| (&one.package_name, &one.architecture)).collect();
+            found.list.iter().map(|one| (&one.package_name, &one.architecture)).collect();
         let is_held = |one: &Upgrade| !known.contains(&(&one.package_name, &one.architecture));
-        told.held = more.into_iter().filter(is_held).collect();
+        found.held = more.into_iter().filter(is_held).collect();
     }
-    Ok(told)
+    Ok(found)
 }
 
 /// The steps that tell what `change` would do: dnf plans it, and is told not to.

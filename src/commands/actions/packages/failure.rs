@@ -295,9 +295,9 @@ fn rpm_script(stdout: &str, stderr: &str) -> Option<String> {
         let (_, rest) = said.split_once('%')?;
         let (which, rest) = rest.split_once('(')?;
         let (package, _) = rest.split_once(')')?;
-        let told = said.starts_with('%') && said.contains(" scriptlet failed")
+        let is_scriptlet = said.starts_with('%') && said.contains(" scriptlet failed")
             || said.starts_with("lua script failed: ");
-        told.then(|| (package.to_owned(), format!("%{which}"), said.to_owned()))
+        is_scriptlet.then(|| (package.to_owned(), format!("%{which}"), said.to_owned()))
     };
     let dnf = |line: &str| {
         let (which, package) =
@@ -478,9 +478,9 @@ mod tests {
                 "must run as root",
             ),
         ];
-        for (tool, code, stderr, told) in cases {
+        for (tool, code, stderr, expected) in cases {
             let why = explain(tool, &failed(code, stderr), "jq").unwrap();
-            assert!(why.contains(told), "{why}");
+            assert!(why.contains(expected), "{why}");
         }
         assert_eq!(explain("apt-get", &failed(0, "W: something"), "jq"), None);
     }

@@ -175,9 +175,9 @@ mod tests {
             2026-11-22 22:22:50|command|root@vm|'zypper' 'install' 'infini-hello'|\n\
             2026-11-22 22:22:50|install|infini-hello|1:2.0-1|noarch|root@vm|local|6c3c|\n";
         let found = zypper_history(text, "Z");
-        let told: Vec<_> = found.iter().map(|one| (&*one.title, one.status)).collect();
+        let shown: Vec<_> = found.iter().map(|one| (&*one.title, one.status)).collect();
         assert_eq!(
-            told,
+            shown,
             [
                 ("infini-bad-1.0-1.noarch.rpm", "Failed"),
                 ("infini-hello 1:2.0-1 (was 1:1.0-1)", "Succeeded"),

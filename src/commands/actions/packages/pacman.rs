@@ -226,7 +226,7 @@ async fn search(
     cx: &Context,
     query: &Query,
 ) -> Result<(Vec<Package>, usize), PackageError> {
-    let (text, cut) = told(cx, &search_step(place, cx.deadline, query)).await?;
+    let (text, cut) = output_of(cx, &search_step(place, cx.deadline, query)).await?;
     let mut packages = output::found(&text, cut)?;
     let wanted = query.as_str();
     packages.sort_by_key(|package| (package.name != wanted, !package.name.contains(wanted)));
@@ -242,7 +242,7 @@ async fn pending(place: &Root, cx: &Context) -> Result<Upgrades, PackageError> {
     let [outdated, plan] = &*steps else {
         return Err(PackageError::Output("pacman", "a check has other steps"));
     };
-    let (text, cut) = told(cx, outdated).await?;
+    let (text, cut) = output_of(cx, outdated).await?;
     let (mut list, held) = output::outdated(&text, cut)?;
     if list.is_empty() {
         return Ok(Upgrades { held, ..Upgrades::default() });
@@ -308,7 +308,7 @@ fn search_step(place: &Root, deadline: Instant, query: &Query) -> Step {
 }
 
 /// What a question was answered with: pacman ends with exit code 1 and says nothing where it found nothing.
-async fn told(cx: &Context, step: &Step) -> Result<(String, bool), PackageError> {
+async fn output_of(cx: &Context, step: &Step) -> Result<(String, bool), PackageError> {
     let finished = finished(cx, step).await?;
     let complaint = |line: &str| line.starts_with("error:") || line.contains("database file for");
     let nothing =

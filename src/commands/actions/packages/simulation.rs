@@ -48,18 +48,18 @@ pub(super) async fn simulate(
             return Err(PackageError::Failed(why));
         }
     }
-    let told = finished(cx, last).await?;
-    let done = match told.exit {
+    let output = finished(cx, last).await?;
+    let done = match output.exit {
         // What dnf says where it was told to say no.
-        Exit::Code(1) => told.stderr.text.contains("Operation aborted"),
+        Exit::Code(1) => output.stderr.text.contains("Operation aborted"),
         Exit::Code(code) => code == 0 || last.fine.contains(&code),
         _ => false,
     };
     if !done {
-        return Err(last.failure(&told, name));
+        return Err(last.failure(&output, name));
     }
-    if told.stdout.truncated {
+    if output.stdout.truncated {
         return Err(PackageError::TooManyChanges);
     }
-    Ok(parse(&told.stdout.text))
+    Ok(parse(&output.stdout.text))
 }

@@ -11,8 +11,8 @@ use super::super::upgrades::{Upgrade, Upgrades};
 /// Security is told by the origin: an archive that ends in `-security`, or a label that says so.
 pub(super) fn upgrades(text: &str) -> Upgrades {
     let list: Vec<Upgrade> = text.lines().filter_map(upgrade).collect();
-    let told = text.lines().find_map(|line| line.split_once(" upgraded, ")?.0.parse().ok());
-    Upgrades { total: told.unwrap_or(0).max(list.len()), list, held: Vec::new() }
+    let total = text.lines().find_map(|line| line.split_once(" upgraded, ")?.0.parse().ok());
+    Upgrades { total: total.unwrap_or(0).max(list.len()), list, held: Vec::new() }
 }
 
 /// The packages that a simulation keeps back: held ones, and those whose update needs what cannot be had.
@@ -103,8 +103,8 @@ pub(super) fn versions(text: &str) -> HashMap<String, Versions> {
     let mut name = None;
     let some = |version: &str| (version != "(none)").then(|| version.to_owned());
     for line in text.lines() {
-        if let Some(told) = line.strip_suffix(':').filter(|line| !line.starts_with(' ')) {
-            name = Some(told);
+        if let Some(heading) = line.strip_suffix(':').filter(|line| !line.starts_with(' ')) {
+            name = Some(heading);
         } else if let Some(name) = name {
             let entry: &mut Versions = all.entry(name.to_owned()).or_default();
             let line = line.trim_start();
@@ -132,9 +132,9 @@ mod tests {
     #[test]
     fn a_recorded_simulation_tells_each_upgrade_once_with_its_origin() {
         let found = upgrades(SIMULATED);
-        let told: usize =
+        let total: usize =
             SIMULATED.lines().find_map(|l| l.split_once(" upgraded, ")?.0.parse().ok()).unwrap();
-        assert_eq!((found.list.len(), found.total), (told, told));
+        assert_eq!((found.list.len(), found.total), (total, total));
         let of =
             |name: &str| found.list.iter().find(|upgrade| upgrade.package_name == name).unwrap();
         let liblzma = of("liblzma5");

@@ -92,10 +92,10 @@ mod tests {
                     extra/zsh 5.9-4 [installed]\n    A shell [installed: 3]\n\
                     extra/fish 3.6-1\n    Another\n";
         let found = found(text, false).unwrap();
-        let told: Vec<_> =
+        let shown: Vec<_> =
             found.iter().map(|one| (&*one.name, &*one.version, one.installed)).collect();
         assert_eq!(
-            told,
+            shown,
             [("bash", "5.1-1", true), ("zsh", "5.9-4", true), ("fish", "3.6-1", false)]
         );
         assert_eq!(found[1].description, "A shell [installed: 3]");
