@@ -196,3 +196,16 @@ expect = { match = "like", lines = [] }
     assert!(err.contains("flow.toml:2:9: "), "{err}");
     assert!(err.contains("tests.toml:2:1: nothing is given"), "{err}");
 }
+
+#[test]
+fn a_pipeline_in_the_place_of_its_tests_is_told() {
+    let folder = folder(LOGS, "");
+    let output = test(&[&folder.path().join("flow.toml")]);
+    assert_eq!(output.status.code(), Some(78));
+    let said = text(&output.stderr);
+    assert!(said.contains("flow.toml: this is a pipeline"), "{said}");
+    assert!(
+        said.contains("help: name a file that tests it, with pipeline = \"flow.toml\""),
+        "{said}"
+    );
+}

@@ -111,15 +111,16 @@ fn wrong_type(
         () if found("map") => "a table",
         () => "something else",
     };
+    let wanted = in_words(wanted);
     let help = match (key.and_then(example), key) {
         (Some(line), _) => Some(format!("for example {line}")),
         (None, Some(key)) if wanted == "a table" => Some(format!("for example {key} = {{}}")),
-        _ if wanted == "a string" && kind.starts_with(['i', 'f', 'b']) => {
+        _ if wanted == "a text in quotes" && kind.starts_with(['i', 'f', 'b']) => {
             Some(format!("write \"{word}\""))
         }
         _ => None,
     };
-    (format!("{word} is {found}; {} is needed", in_words(wanted)), help)
+    (format!("{word} is {found}; {wanted} is needed"), help)
 }
 
 /// The expected type, for users.
@@ -129,6 +130,8 @@ fn in_words(wanted: &str) -> &str {
         "a sequence" => "a list in square brackets",
         "a map" => "a table",
         "u64" => "a whole number from 0 on",
+        // What serde says of a type whose name is no word of a file.
+        other if other.starts_with("struct ") => "a table",
         other => other,
     }
 }
@@ -148,6 +151,8 @@ fn example(key: &str) -> Option<String> {
         "allow" => "allow = [\"*\"]",
         "command_type" => "command_type = \"action\"",
         "required" => "required = true",
+        "filter" => "filter = { field = \"level\", equals = \"error\" }",
+        "lines" => "lines = { file = \"/var/log/app.ndjson\" }",
         "receive" => "[receive] port = \"org.infinibay.agent\"",
         "enrich" => "[[enrich]] rates = {}",
         "batch" => "[batch] max_items = 64",

@@ -11,7 +11,7 @@ use super::commands::{Commands, CommandsFile};
 use super::error::{ConfigError, Place, Severity, clean, shown};
 use super::loaded::{Loaded, Pipeline};
 use super::memory;
-use super::parse::{Flow, flow, parse, parse_with};
+use super::parse::{Flow, flow, is_flow, parse, parse_with};
 use super::pipeline::PipelineFile;
 use super::records::RecordsFile;
 use super::setting::{Setting, with_settings};
@@ -123,7 +123,13 @@ pub(crate) fn load_tests(
     env: &Env<'_>,
     check: &mut dyn FnMut(&TestFile) -> Vec<WrongTest>,
 ) -> Result<(String, TestFile), Vec<ConfigError>> {
-    let (origin, text) = named(path).read().map_err(|error| vec![error])?;
+    let found = named(path);
+    let (origin, text) = found.read().map_err(|error| vec![error])?;
+    if is_flow(&text) {
+        let help =
+            format!("name a file that tests it, with pipeline = \"{}\"", found.stem() + ".toml");
+        return Err(vec![ConfigError::of_file(origin, "this is a pipeline", Some(&help))]);
+    }
     let mut check = |file: &TestFile| check(file).into_iter().map(WrongTest::broken).collect();
     let parsed = parse_with(&origin, &text, env, &mut check)?;
     Ok((origin, parsed.file))

@@ -89,17 +89,47 @@ pub(super) const RECORDS: [&str; 2] = ["read", "transform"];
 /// The sections that only metrics have.
 const READINGS: [&str; 3] = ["collect", "generate", "enrich"];
 
+/// Files that are no flow: the section that only they have, what they are, and what reads them.
+const OF_OTHER_COMMANDS: [(&str, &str, &str); 2] = [
+    ("test", "this file holds tests of a pipeline", "run them with `infiniservice test FILE`"),
+    (
+        "guests",
+        "this is the file of a relay",
+        "check it with `infiniservice-host relay --config FILE --check`",
+    ),
+];
+
+/// Whether `source` has the sections of a flow, and no test.
+pub(super) fn is_flow(source: &str) -> bool {
+    let Ok(document) = DeTable::parse(source) else { return false };
+    let has = |key: &&str| document.get_ref().contains_key(*key);
+    !has(&"test") && [&COMMANDS[..], &RECORDS, &METRICS].concat().iter().any(has)
+}
+
 /// The kind of file `source` is, by its sections. Text that is not TOML counts as a metrics pipeline.
 pub(super) fn flow(file: &str, source: &str) -> Result<Flow, ConfigError> {
     let source = source.strip_prefix('\u{feff}').unwrap_or(source);
     let Ok(document) = DeTable::parse(source) else { return Ok(Flow::Metrics) };
+    for (key, what, help) in OF_OTHER_COMMANDS {
+        if document.get_ref().contains_key(key) {
+            let told =
+                place(source, document.get_ref(), Broken::new(&[Step::Key(key)], what, help));
+            return Err(error(file, &mask(source), told));
+        }
+    }
     let first = |names: &[&'static str]| {
         let there = names.iter().filter_map(|name| Some((*name, document.get_ref().get(*name)?)));
         there.min_by_key(|(_, value)| value.span().start).map(|(name, _)| name)
     };
     let meet = |one: &'static str, kind: &str, other: &'static str, other_kind: &str| {
         let message = format!("\"{one}\" belongs to {kind}, and \"{other}\" to {other_kind}");
-        let broken = Broken::new(&[Step::Key(one)], message, "give each a file of its own");
+        let help = match (one, other) {
+            ("read", "enrich") => {
+                "write [[transform]] for [[enrich]], or give each a file of its own"
+            }
+            _ => "give each a file of its own",
+        };
+        let broken = Broken::new(&[Step::Key(one)], message, help);
         let explained = place(source, document.get_ref(), broken.beside(vec![Step::Key(other)]));
         Err(error(file, &mask(source), explained))
     };
@@ -165,7 +195,8 @@ where
     let file = file.map(|mut file: T| {
         file.find(shown);
         let follows = |broken: &Broken| {
-            broken.is_missing && document.is_pruned() && !is_empty_list(&whole, &broken.path)
+            let lacks = document.is_pruned() && !is_empty_list(&whole, &broken.path);
+            broken.is_missing && lacks || document.is_lessened(&whole, &broken.path)
         };
         let broken = file.check().into_iter().chain(more(&file));
         let broken = broken.filter(|broken| !follows(broken));
@@ -217,6 +248,12 @@ enum PathStep {
 impl Pruned<'_> {
     fn is_pruned(&self) -> bool {
         !self.lessened.is_empty()
+    }
+
+    /// Whether an invalid part was removed from the table or list at the end of `path` in `whole`: then nothing can be said
+    /// about it as a whole.
+    fn is_lessened(&self, whole: &DeTable<'_>, path: &[Step]) -> bool {
+        locate(whole, path).is_some_and(|place| self.lessened.contains(&place))
     }
 
     /// Parses the document repeatedly, each time without the invalid parts; `None` if nothing can be parsed.

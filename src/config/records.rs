@@ -67,7 +67,9 @@ impl Check for RecordsFile {
             Pass::new(&self.transform, self.batch, &MemoryBudget::default())
         {
             let message = format!("this {}", problem.what);
-            broken.push(Broken::new(&[Key("transform"), Item(index)], message, problem.help));
+            let name = self.transform.get(index).map(|stage| Key(stage.name()));
+            let path: Vec<Step> = [Key("transform"), Item(index)].into_iter().chain(name).collect();
+            broken.push(Broken::new(&path, message, problem.help));
         }
         for (index, write) in self.write.iter().enumerate() {
             // A sink with a format of its own takes readings.

@@ -179,7 +179,8 @@ impl Check for RelayFile {
         let vsock = vsock.map(|vsock| vsock.sockets.is_empty() && vsock.cids.is_empty());
         if vsock == Some(true) || vsock.is_none() && self.guests.sockets.is_empty() {
             let help = "name the sockets, as in \"/run/guests/{vm}.socket\"";
-            broken.push(Broken::new(&[Key("guests"), Key("sockets")], "no socket is read", help));
+            let path = [Key("guests"), Key("sockets")];
+            broken.push(Broken::new(&path, "no socket is read", help).missing());
         }
         let mut served = None;
         for (index, write) in self.write.iter().enumerate() {
