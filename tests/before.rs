@@ -40,7 +40,7 @@ fn two_cadences(folder: &Path) -> String {
 fn one_reading_goes_through_the_flow_to_standard_output_in_each_format_and_nowhere_else() {
     let folder = tempfile::tempdir().unwrap();
     let path = two_cadences(folder.path());
-    let ran = program(&["run", "--once", "--pipelines", &path]);
+    let ran = program(&["run", "--once", &path]);
     assert!(ran.status.success(), "{ran:?}");
     let text = String::from_utf8(ran.stdout).unwrap();
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -107,6 +107,19 @@ fn a_plan_tells_rates_delay_and_what_may_be_lost() {
     let widest = text.lines().filter(|line| !line.contains(path)).map(|line| line.chars().count());
     assert!(widest.max().unwrap() <= 80, "{text}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing was written");
+}
+
+#[test]
+fn a_plan_of_records_alone_tells_what_waits_and_measures_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "[[read]]\nlines = { file = \"/var/log/app\" }\n[write]\nunix = \"/run/x.sock\"\n";
+    let path = file(folder.path(), "records.toml", text);
+    let text = String::from_utf8(program(&["plan", &path]).stdout).unwrap();
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains("4 may wait, then reading waits; files and the journal"), "{text}");
+    for other in ["measured over", "a reading that is missed", "durable messages"] {
+        assert!(!text.contains(other), "{other}: {text}");
+    }
 }
 
 /// Validates with the implementation of Python (`jsonschema`): for each document, what is wrong with it, or nothing.

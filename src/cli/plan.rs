@@ -198,8 +198,38 @@ fn per_minute(every: Duration) -> f64 {
     60.0 / every.as_secs_f64().max(f64::MIN_POSITIVE)
 }
 
+/// What a pipeline takes in, and what becomes of it while an output does not take more.
+#[derive(Debug, Clone, Copy)]
+enum Input {
+    Readings,
+    Records,
+}
+
+impl Input {
+    fn waits(self) -> &'static str {
+        match self {
+            Self::Readings => "collecting waits",
+            Self::Records => "reading waits",
+        }
+    }
+
+    fn later(self) -> &'static str {
+        match self {
+            Self::Readings => "a reading that is missed is not made up for",
+            Self::Records => "files and the journal are read on from there later",
+        }
+    }
+}
+
 /// What becomes of a frame while this output does not take it and `keep` frames may wait, and what counts a loss.
-fn loss_policy<F>(write: &Write<F>, keep: usize, is_alone: bool, loaded: &Loaded) -> String {
+fn loss_policy<F>(
+    write: &Write<F>,
+    keep: usize,
+    is_alone: bool,
+    input: Input,
+    loaded: &Loaded,
+) -> String {
+    let waits = input.waits();
     let spool = ByteSize::b(loaded.agent.spool.size.bytes()).display().iec().to_string();
     let backlog = write.target.sink().map(Options::backlog);
     match (backlog, write.delivery) {
@@ -216,11 +246,11 @@ fn loss_policy<F>(write: &Write<F>, keep: usize, is_alone: bool, loaded: &Loaded
         }
         (Some(Backlog::Nothing), _) => "nothing is written".to_owned(),
         (Some(Backlog::Waits), _) if is_alone => format!(
-            "loses nothing while it can be written: {keep} may wait, then collecting waits; a failed write is logged"
+            "loses nothing while it can be written: {keep} may wait, then {waits}; a failed write is logged"
         ),
-        (_, _) if is_alone => format!(
-            "in memory only: {keep} may wait, then collecting waits; a reading that is missed is not made up for"
-        ),
+        (_, _) if is_alone => {
+            format!("in memory only: {keep} may wait, then {waits}; {}", input.later())
+        }
         _ => format!(
             "in memory only: the newest {keep} wait, and none holds up another output; older ones are lost, counted as \
              `overwritten` in `status`"
@@ -246,7 +276,7 @@ fn as_text(loaded: &Loaded, memory: &WorstCase, flows: &[Flow<'_>]) -> String {
             &match delay {
                 Duration::ZERO => "added delay: none, each reading leaves at once".to_owned(),
                 delay => format!(
-                    "added delay: up to {}, until {} readings, {} or max_delay are there",
+                    "added delay: up to {}; a batch leaves with {} readings, with {}, or after max_delay",
                     humantime::format_duration(delay),
                     batch.max_items.items(),
                     ByteSize::b(batch.max_bytes.bytes()).display().iec()
@@ -266,11 +296,8 @@ fn as_text(loaded: &Loaded, memory: &WorstCase, flows: &[Flow<'_>]) -> String {
                 .collect();
             let _ = writeln!(text, "  to {}, {}:", write.target, format.name());
             wrapped(&mut text, 4, &format!("{rate:.0} B/s ({})", lines.join(", ")));
-            wrapped(
-                &mut text,
-                4,
-                &loss_policy(write, write.keep.items(), file.write.len() == 1, loaded),
-            );
+            let (keep, is_alone) = (write.keep.items(), file.write.len() == 1);
+            wrapped(&mut text, 4, &loss_policy(write, keep, is_alone, Input::Readings, loaded));
         }
     }
     for records in &loaded.records {
@@ -284,7 +311,7 @@ fn as_text(loaded: &Loaded, memory: &WorstCase, flows: &[Flow<'_>]) -> String {
             let keep = write.keep.items();
             let is_port = matches!(write.target, Target::Port(_));
             let keep = if is_alone && !is_port { keep.min(FRAMES_WAITING) } else { keep };
-            wrapped(&mut text, 4, &loss_policy(write, keep, is_alone, loaded));
+            wrapped(&mut text, 4, &loss_policy(write, keep, is_alone, Input::Records, loaded));
         }
     }
     if let Some(commands) = &loaded.commands {
@@ -307,12 +334,14 @@ fn as_text(loaded: &Loaded, memory: &WorstCase, flows: &[Flow<'_>]) -> String {
         "\nthe agent itself: {:.1} wake-ups a minute, not counting messages of the host",
         OWN_WAKES_PER_MINUTE
     );
-    let _ = writeln!(
-        text,
-        "measured over {} readings, at most {} s apart",
-        READINGS - 1,
-        READING_INTERVAL_MAX.as_secs()
-    );
+    if !flows.is_empty() {
+        let _ = writeln!(
+            text,
+            "measured over {} readings, at most {} s apart",
+            READINGS - 1,
+            READING_INTERVAL_MAX.as_secs()
+        );
+    }
     text
 }
 
@@ -331,12 +360,13 @@ fn as_json(loaded: &Loaded, memory: &WorstCase, flows: &[Flow<'_>]) -> Value {
     let flow = |flow: &Flow<'_>| {
         let file = &flow.of.file;
         let output = |write: &Write| {
+            let (keep, is_alone) = (write.keep.items(), file.write.len() == 1);
             json!({
                 "to": write.target.to_string(),
                 "format": file.format_of(write).name(),
                 "bytes_per_second": flow.bytes_per_second(file.format_of(write)),
                 "durable": write.delivery == Delivery::Durable,
-                "when_not_taken": loss_policy(write, write.keep.items(), file.write.len() == 1, loaded),
+                "when_not_taken": loss_policy(write, keep, is_alone, Input::Readings, loaded),
             })
         };
         json!({

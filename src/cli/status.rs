@@ -78,13 +78,16 @@ fn screen(before: &Status, now: &Status, elapsed: Duration, all: bool) -> String
     );
     let _ = writeln!(
         text,
-        "{} resident, {:.2} % of a processor\nqueued {} of {}, at most {}\n",
+        "{} resident, {:.2} % of a processor\nqueued {} of {}, at most {}",
         size(now.rss_bytes),
         (now.cpu_seconds - before.cpu_seconds).max(0.0) / seconds * 100.0,
         size(now.queued.bytes),
         size(now.queued.ceiling_bytes),
         size(now.queued.max_bytes),
     );
+    if !now.ports.is_empty() {
+        text.push('\n');
+    }
     for port in &now.ports {
         let host = match (port.opened, port.host_connected) {
             (false, _) => "not open".to_owned(),
@@ -102,9 +105,10 @@ fn screen(before: &Status, now: &Status, elapsed: Duration, all: bool) -> String
         let trouble = spool.trouble().map_or_else(String::new, |why| format!(", {why}"));
         let _ = writeln!(
             text,
-            "waits for the host of {}: {} messages, {}{trouble}",
+            "waits for the host of {}: {} message{}, {}{trouble}",
             spool.port,
             spool.items,
+            if spool.items == 1 { "" } else { "s" },
             size(spool.bytes)
         );
     }

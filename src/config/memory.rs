@@ -88,7 +88,7 @@ impl WorstCase {
             beside.push(("remembered requests", requests));
             beside.push(("the request log, while it is rewritten", SIZE / 2));
         }
-        if by_counts > 0 {
+        if loaded.targets().any(|(.., target)| matches!(target, Target::Port(_))) {
             let spool = loaded.agent.spool.size.bytes().clamp(line, MEMORY_MAX);
             let spool = spool + CACHE_MAX + (ITEMS_MAX * size_of::<Entry>()) as u64;
             beside.push(("durable messages, while the spool cannot be written", spool));

@@ -219,7 +219,7 @@ pub(super) fn policy(audit: &Path) -> Option<Verdict> {
             of("action"),
             of("why")
         ),
-        "if the host shall have that, allow it in [enforce] of commands.toml; `infiniservice explain` tries a message",
+        "to let the host do that, allow it in [enforce] of commands.toml; `infiniservice explain` tries a message",
     ))
 }
 

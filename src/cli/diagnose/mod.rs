@@ -26,7 +26,7 @@ use crate::wire::shown;
 use verdict::{Cause, Class, Verdict, as_json, as_text};
 
 /// Where nothing is wrong.
-const NOTHING: &str = "the files are right, the agent runs, and a host has its port open";
+const NOTHING: &str = "the files are right, the agent runs, and every port has a host";
 
 /// How long the agent may take for an answer, and systemd.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -188,10 +188,11 @@ impl Diagnose {
 
 fn state_folder(folder: &Path) -> Option<Verdict> {
     let untrusted = StateFolder::at(folder).check().err()?;
+    let another = if untrusted.is_foreign { ", or name another folder: --state DIR" } else { "" };
     Some(Verdict::new(
         Cause::StateFolder,
         format!("{} {}", untrusted.path.display(), untrusted.why),
-        format!("`{}`", untrusted.remedy),
+        format!("`{}`{another}", untrusted.remedy),
     ))
 }
 

@@ -140,7 +140,10 @@ impl Transform for Join {
 
     fn detail(&self) -> String {
         let needed: Vec<_> = self.needed.iter().map(|group| group.name()).collect();
-        format!("whole lines, once {} are known", needed.join(", "))
+        match needed.as_slice() {
+            [] => "whole lines, of the last values".to_owned(),
+            needed => format!("whole lines, once {} are known", needed.join(", ")),
+        }
     }
 
     fn apply(&mut self, _now: Instant, input: &SystemMetrics, out: &mut Output<SystemMetrics>) {
