@@ -30,7 +30,7 @@ mod trial;
 
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -201,8 +201,9 @@ fn load_or_report(paths: &[PathBuf]) -> Result<Loaded, ExitCode> {
 }
 
 fn report(errors: &[ConfigError]) -> ExitCode {
+    let folds = io::stderr().is_terminal();
     for error in errors {
-        complain(&error.to_string());
+        complain(folded(&error.to_string(), folds).trim_end());
     }
     ExitCode::from(EXIT_CONFIG)
 }
@@ -256,6 +257,22 @@ fn wrapped(text: &mut String, indent: usize, line: &str) {
     text.push('\n');
 }
 
+/// Errors of files as they are printed: on a terminal, where it `folds`, their sentences are broken at spaces, and the lines
+/// of the file that they show are left alone.
+fn folded(errors: &str, folds: bool) -> String {
+    let mut text = String::with_capacity(errors.len() + 1);
+    for line in errors.lines() {
+        let shows_file = line.trim_start_matches(|c: char| c == ' ' || c.is_ascii_digit());
+        if folds && !shows_file.starts_with('|') {
+            wrapped(&mut text, 0, line);
+        } else {
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    text
+}
+
 /// What is wrong with an argument, and what to write instead.
 #[derive(Debug, Error)]
 #[error("{0}")]
@@ -293,4 +310,21 @@ async fn interrupted() {
 fn cannot_start(what: impl Display) -> ExitCode {
     complain(&format!("infiniservice: {what}"));
     ExitCode::from(EXIT_SYSTEM)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn on_a_terminal_sentences_of_errors_are_folded_and_lines_of_the_file_are_not() {
+        let long = ["word"; 30].join(" ");
+        let error = format!("f.toml:12:1: {long}\n   |\n12 | {long}\n   | ^^^^\nhelp: {long}\n");
+        assert_eq!(folded(&error, false), error);
+        let shown = folded(&error, true);
+        let (file, said): (Vec<_>, Vec<_>) = shown.lines().partition(|line| line.contains('|'));
+        assert_eq!(file, error.lines().filter(|line| line.contains('|')).collect::<Vec<_>>());
+        assert!(said.iter().all(|line| line.len() <= 80), "{shown}");
+        assert_eq!(said.join(" "), format!("f.toml:12:1: {long} help: {long}"));
+    }
 }

@@ -21,8 +21,11 @@ use crate::wire::Format;
 
 #[derive(Debug, Args)]
 pub(super) struct Run {
-    /// A pipeline file, or a folder of them; may be repeated [default: /etc/infiniservice/pipelines
-    /// where that exists, else the built-in ones]
+    /// Pipeline files, or folders of them [default: /etc/infiniservice/pipelines where that exists, else the built-in ones]
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// The same; may be repeated
     #[arg(long, value_name = "DIR|FILE")]
     pipelines: Vec<PathBuf>,
 
@@ -35,8 +38,8 @@ pub(super) struct Run {
     #[arg(long)]
     once: bool,
 
-    /// With --once: infinibay, json-lines, pretty, influx or prometheus instead of what the files say
-    #[arg(long, value_name = "FORMAT", value_parser = format, requires = "once")]
+    // The formats stand in one place.
+    #[arg(long, value_name = "FORMAT", value_parser = format, requires = "once", help = format_help())]
     format: Option<Format>,
 
     #[command(flatten)]
@@ -45,8 +48,9 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn main(self) -> ExitCode {
+        let pipelines = [self.files, self.pipelines].concat();
         if self.once {
-            return match load_or_report(&self.pipelines) {
+            return match load_or_report(&pipelines) {
                 Ok(loaded) => once(&loaded, self.format),
                 Err(code) => code,
             };
@@ -65,7 +69,7 @@ impl Run {
         if let Err(what) = agent::suffice_descriptors() {
             return cannot_start(what);
         }
-        let loaded = match load_or_report(&self.pipelines) {
+        let loaded = match load_or_report(&pipelines) {
             Ok(loaded) => loaded,
             Err(code) => return code,
         };
@@ -110,7 +114,7 @@ impl Run {
             tracing::debug!(%error, "memory of a burst is kept for the next one");
         }
         let state = self.state.chosen().map(|(folder, _)| folder);
-        let ended = runtime.block_on(agent::run(loaded, self.pipelines, port, state));
+        let ended = runtime.block_on(agent::run(loaded, pipelines, port, state));
         let code = match ended {
             Err(what) => {
                 agent::say(&format!("infiniservice: {what}"));
@@ -124,6 +128,11 @@ impl Run {
         runtime.shutdown_timeout(Duration::from_millis(100));
         code
     }
+}
+
+fn format_help() -> String {
+    let known = Format::ALL.map(Format::name).join(", ");
+    format!("With --once: the format, instead of what the files say: {known}")
 }
 
 fn format(name: &str) -> Result<Format, BadArgument> {

@@ -1,14 +1,14 @@
 //! `infiniservice validate FILE…`: tells all that is wrong with pipeline files, and what is likely not meant. Starts
 //! nothing.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{EXIT_CONFIG, StateOption, exit_code, print};
+use super::{EXIT_CONFIG, StateOption, exit_code, folded, print};
 use crate::config::{
     ConfigError, Env, Loaded, MemoryLimit, Severity, WorstCase, conflicts, inspect, secret_fault,
 };
@@ -45,9 +45,13 @@ pub struct ReportOptions {
 impl Validate {
     pub(super) fn main(self) -> ExitCode {
         let env = |name: &str| std::env::var(name).ok();
-        let mut right = Vec::new();
-        let streams: (&mut dyn Write, &mut dyn Write) = (&mut right, &mut io::stderr().lock());
+        let (mut right, mut wrong) = (Vec::new(), Vec::new());
+        let streams: (&mut dyn Write, &mut dyn Write) = (&mut right, &mut wrong);
         let verdict = report_with(&self.files, self.how, &self.state, &env, streams);
+        let mut stderr = io::stderr().lock();
+        let wrong = folded(&String::from_utf8_lossy(&wrong), stderr.is_terminal());
+        // A failure to write the errors cannot be reported anywhere.
+        let _ = stderr.write_all(wrong.as_bytes());
         match exit_code(print(&right)) {
             // A closed pipe (`validate … | head -1`) does not change the result.
             ExitCode::SUCCESS => verdict,

@@ -98,7 +98,7 @@ port = "org.infinibay.agent"
 keep = 64                # newest frames kept while the host is away
 ```
 
-`infiniservice graph FILE` draws what is built of it, `infiniservice run --pipelines FILE` runs it, `infiniservice bench FILE` measures it.
+`infiniservice graph FILE` draws what is built of it, `infiniservice run FILE` runs it, `infiniservice bench FILE` measures it.
 
 ## Values
 
