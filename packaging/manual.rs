@@ -13,7 +13,7 @@ use infiniservice::internals::config::schema::KINDS;
 fn main() {
     let folder = PathBuf::from(std::env::args_os().nth(1).expect("name a folder"));
     program(cli::Arguments::command, "infiniservice", &folder);
-    program(cli::host::Arguments::command, "infiniservice-host", &folder.join("host"));
+    program(cli::host::arguments, "infiniservice-host", &folder.join("host"));
     let schemas = folder.join("schema");
     fs::create_dir_all(&schemas).unwrap();
     for (name, schema) in KINDS {

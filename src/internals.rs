@@ -9,7 +9,7 @@ pub mod cli {
     pub use crate::cli::{Arguments, EXIT_CONFIG, main};
     #[cfg(feature = "host")]
     pub mod host {
-        pub use crate::cli::host::{Arguments, main};
+        pub use crate::cli::host::{arguments, main};
     }
     pub mod validate {
         pub use crate::cli::validate::{ReportOptions, report};

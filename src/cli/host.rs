@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::{
     EXIT_CONFIG, EXIT_INTERRUPTED, EXIT_OUTPUT, EXIT_SYSTEM, complain, interrupted, raise_stack,
@@ -65,7 +65,7 @@ Examples:
 #[command(
     override_usage = "infiniservice-host [OPTIONS] <SOCKET> <COMMAND>\n       infiniservice-host relay --config <FILE>\n       infiniservice-host ls|top [--metrics <WHERE>]\n       infiniservice-host help [ACTION]"
 )]
-pub struct Arguments {
+struct Arguments {
     /// The Unix socket of the guest's port, at which QEMU listens
     #[arg(value_name = "SOCKET")]
     socket: Option<PathBuf>,
@@ -166,9 +166,37 @@ impl From<io::Error> for Failed {
     }
 }
 
+/// Commands that need no guest, and take none of the options for one.
+const WITHOUT_GUEST: [&str; 4] = ["relay", "ls", "top", "help"];
+
+/// The arguments, for parsing, help, man pages and completions. The options for a guest are shown with the commands that have
+/// a guest, and their usage begins with its socket.
+pub fn arguments() -> clap::Command {
+    Arguments::command().mut_subcommands(|command| {
+        let name = command.get_name().to_owned();
+        if !WITHOUT_GUEST.contains(&name.as_str()) {
+            let usage = command.clone().render_usage().to_string();
+            let usage = usage.trim_start_matches("Usage: ");
+            return command.override_usage(format!("infiniservice-host <SOCKET> {usage}"));
+        }
+        // An option that a command has itself takes the place of the one for all.
+        let options = Options::augment_args(clap::Command::new(""));
+        command.args(options.get_arguments().map(|option| {
+            match option.get_id().as_str() {
+                "json" if name == "ls" => option
+                    .clone()
+                    .help_heading(None::<&str>)
+                    .help("Print one JSON object for each guest"),
+                _ => option.clone().hide(true),
+            }
+        }))
+    })
+}
+
 /// Parses the arguments, and runs their command.
 pub fn main() -> ExitCode {
-    let ended = match Arguments::try_parse() {
+    let parsed = arguments().try_get_matches();
+    let ended = match parsed.and_then(|matches| Arguments::from_arg_matches(&matches)) {
         Ok(arguments) => arguments.run(),
         Err(wrong) if wrong.use_stderr() => {
             let _ = wrong.print(); // a failure cannot be reported anywhere

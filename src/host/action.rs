@@ -138,7 +138,7 @@ pub fn action_help(name: &str) -> Option<String> {
         let missing = match missing {
             Refused => "needed".to_owned(),
             Absent | Null => "may be left out".to_owned(),
-            Empty => "empty where left out".to_owned(),
+            Empty => "needed by the guest, sent empty where left out".to_owned(),
             Text(text) => format!("{text} where left out"),
             Is(flag) => format!("{flag} where left out"),
         };
@@ -148,7 +148,7 @@ pub fn action_help(name: &str) -> Option<String> {
             width = width + 1
         ));
     }
-    let needed = shape.parameters.iter().filter(|one| matches!(one.missing, Refused));
+    let needed = shape.parameters.iter().filter(|one| matches!(one.missing, Refused | Empty));
     let needed: String = needed.map(|one| format!(" {}=…", one.name)).collect();
     help.push_str(&format!("\n  infiniservice-host SOCKET send {name}{needed}\n"));
     Some(help)

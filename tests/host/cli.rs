@@ -97,7 +97,10 @@ async fn help_shows_the_parameters_of_an_action_without_a_guest() {
     for (asked, code, says) in [
         (&["help", "ServiceControl"][..], 0, "operation=  needed; text"),
         (&["help"], 0, "ServiceControl"),
-        (&["help", "watch"], 0, "--count"),
+        (&["help", "PackageInstall"], 0, "send PackageInstall package=…"),
+        (&["help", "watch"], 0, "Usage: infiniservice-host <SOCKET> watch [OPTIONS]"),
+        (&["watch", "--help"], 0, "Usage: infiniservice-host <SOCKET> watch [OPTIONS]"),
+        (&["ls", "--help"], 0, "Print one JSON object for each guest"),
         (&["help", "ServiceContrl"], 78, "did you mean ServiceControl?"),
         (&["watch"], 78, "name the socket of a guest"),
     ] {
@@ -106,6 +109,26 @@ async fn help_shows_the_parameters_of_an_action_without_a_guest() {
         let done = run(command, "").await;
         assert_eq!(done.code, code, "{asked:?}: {}", done.err);
         assert!(format!("{}{}", done.out, done.err).contains(says), "{asked:?}: {}", done.out);
+    }
+}
+
+#[tokio::test]
+async fn options_for_a_guest_are_shown_with_the_commands_that_have_one() {
+    for (command, has_guest) in [("exec", true), ("relay", false), ("ls", false), ("top", false)] {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_infiniservice-host"));
+        program.args([command, "--help"]);
+        let done = run(program, "").await;
+        assert_eq!(done.code, 0, "{command}: {}", done.err);
+        assert_eq!(done.out.contains("--secret"), has_guest, "{command}: {}", done.out);
+    }
+    for asked in
+        [["relay", "--config=x", "--secret=env:X"], ["ls", "--metrics=127.0.0.1:1", "--listen"]]
+    {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_infiniservice-host"));
+        program.args(asked);
+        let done = run(program, "").await;
+        assert_eq!(done.code, 78, "{asked:?}: {}", done.out);
+        assert!(done.err.contains("the options for a guest"), "{asked:?}: {}", done.err);
     }
 }
 

@@ -1,8 +1,8 @@
 //! `help`: which actions there are and what each takes, and what a subcommand takes. Needs no guest.
 
-use clap::{Args, CommandFactory};
+use clap::Args;
 
-use super::{Arguments, Failed, print, send};
+use super::{Failed, arguments, print, send};
 use crate::cli::EXIT_CONFIG;
 use crate::host::action_help;
 
@@ -27,7 +27,7 @@ impl Help {
 }
 
 fn help_of(command: &str) -> Option<String> {
-    let mut program = Arguments::command();
+    let mut program = arguments();
     program.build();
     Some(program.find_subcommand_mut(command)?.render_help().to_string())
 }
