@@ -1,6 +1,8 @@
 //! What goes over the wire, byte for byte, and what no reading can make of it.
 #![allow(clippy::unwrap_used)] // a helper that fails is a test that fails
 
+#[path = "golden/file.rs"]
+mod golden;
 mod sample;
 
 #[path = "wire/rig.rs"]

@@ -17,6 +17,8 @@ pub(super) struct Spec {
     pub carries: fn(Group) -> bool,
     /// Whether a line has a place for tags and for who speaks.
     pub carries_tags: bool,
+    /// Whether each reading has the last values of the groups that others have read.
+    pub joins: bool,
     /// Why an operator's tag cannot have this name, as the end of a sentence.
     pub refused_tag: fn(&str) -> Option<&'static str>,
     /// Appends a reading as whole lines, none longer than [`MAX_LINE`]; what it refuses leaves the buffer as it was.
@@ -29,8 +31,8 @@ impl Spec {
         name: &'static str,
         encode: fn(&SystemMetrics, &mut Vec<u8>) -> Result<(), Refused>,
     ) -> Self {
-        let (needs, carries_tags) = (&[], true);
-        Self { name, needs, carries: |_| true, carries_tags, refused_tag: |_| None, encode }
+        let (needs, carries_tags, joins) = (&[], true, false);
+        Self { name, needs, carries: |_| true, carries_tags, joins, refused_tag: |_| None, encode }
     }
 }
 
@@ -48,7 +50,7 @@ impl Format {
 
     /// Whether each reading has the last values of the groups that others have read.
     pub fn joins(self) -> bool {
-        matches!(self, Self::Infinibay | Self::Prometheus)
+        self.spec().joins
     }
 
     /// Whether a line has a place for `group`.

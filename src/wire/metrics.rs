@@ -18,6 +18,7 @@ pub(super) const FORMAT: Spec = Spec {
     needs: &[Group::Cpu, Group::Memory, Group::Disk, Group::Network],
     carries,
     carries_tags: false,
+    joins: true,
     ..Spec::of_everything("infinibay", encode)
 };
 

@@ -15,7 +15,7 @@ use crate::model::{
 };
 
 /// The format.
-pub(super) const FORMAT: Spec = Spec { carries, ..Spec::of_everything("prometheus", encode) };
+pub(super) const FORMAT: Spec = Spec { carries, joins: true, ..Spec::of_everything("prometheus", encode) };
 
 /// The last line of a reading.
 pub const END: &str = "# EOF\n";

@@ -1,5 +1,7 @@
 //! Every message both ways, beside the files with their exact bytes.
 
+mod file;
+
 use std::time::{Duration, UNIX_EPOCH};
 
 use infiniservice::internals::commands::outcome::Outcome;
@@ -10,14 +12,7 @@ use infiniservice::wire::outbound::{
 };
 use serde_json::{Value, json};
 
-/// The golden file; written anew first, from what the code makes now, by `GOLDEN=write cargo test`.
-pub fn golden(name: &str, now: &str) -> String {
-    let path = format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
-    if std::env::var_os("GOLDEN").is_some() {
-        std::fs::write(&path, now).unwrap();
-    }
-    std::fs::read_to_string(path).unwrap()
-}
+pub use file::golden;
 
 /// One line of `tests/golden/inbound.jsonl` each, as today's host writes it, and what is made of it.
 pub fn inbound() -> Vec<(Value, &'static str)> {

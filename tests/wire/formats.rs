@@ -10,6 +10,8 @@ use infiniservice::pipeline::StageCounts;
 use infiniservice::wire::Format;
 use serde_json::Value;
 
+use crate::golden::golden;
+
 use super::rig::text;
 use super::sample::{self, empty, server, trouble};
 
@@ -30,6 +32,19 @@ fn the_other_formats_of_an_empty_reading() {
         "infiniservice_trouble,group=disk,index=0 what=\"a mount hangs\" 1784023200250000000\n"
     );
     assert_eq!(text(Format::Influx, &empty()), "");
+}
+
+#[test]
+fn each_format_writes_a_reading_as_its_golden_lines() {
+    let (server, nothing) =
+        (server(2, 2), SystemMetrics { troubles: vec![trouble("it hangs")], ..empty() });
+    let mut now = String::new();
+    for format in Format::ALL {
+        for (what, reading) in [("a small server", &server), ("a trouble and no more", &nothing)] {
+            now += &format!("== {}, {what}\n{}", format.name(), text(format, reading));
+        }
+    }
+    assert_eq!(now, golden("formats.txt", &now));
 }
 
 #[test]
