@@ -17,8 +17,7 @@ struct Jobs {
 
 impl OwnGroup for Jobs {
     const GROUP: Group = Group::new("jobs");
-    const FIELDS: &'static [Field] =
-        &[Field { name: "done", kind: Kind::Counter, unit: "jobs", about: "since the start" }];
+    const FIELDS: &'static [Field] = &[Field::counter("done", "jobs", "since the start")];
 }
 
 /// Reads a queue. `read` may block: it runs on the blocking pool.

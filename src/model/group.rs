@@ -135,6 +135,18 @@ pub struct Field {
     pub about: &'static str,
 }
 
+impl Field {
+    /// A value of now, or of the interval since the reading before.
+    pub const fn gauge(name: &'static str, unit: &'static str, about: &'static str) -> Self {
+        Self { name, kind: Kind::Gauge, unit, about }
+    }
+
+    /// A value that grows from the start of what it counts; `rates` makes a value a second of it.
+    pub const fn counter(name: &'static str, unit: &'static str, about: &'static str) -> Self {
+        Self { name, kind: Kind::Counter, unit, about }
+    }
+}
+
 /// What a value stands for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Kind {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::procfs::{Processes, Reader};
 use super::{Collector, CollectorContext, NoOptions, Registered, parse, pid_stat, tell};
 use crate::metrics::counter::Difference;
-use crate::model::{Field, Group, Kind, OwnGroup, Rng, SystemMetrics};
+use crate::model::{Field, Group, OwnGroup, Rng, SystemMetrics};
 
 /// The longest line of `/proc/PID/stat`.
 const STAT_MAX: usize = 2048;
@@ -42,25 +42,17 @@ pub struct Tasks {
 impl OwnGroup for Tasks {
     const GROUP: Group = Group::new("tasks");
     const FIELDS: &'static [Field] = &[
-        gauge("running", "processes that run or could"),
-        gauge("sleeping", "processes that wait and can be interrupted"),
-        gauge("blocked", "processes that wait for I/O and cannot be interrupted"),
-        gauge("zombie", "processes that have ended and whose parents have not asked how"),
-        gauge("stopped", "processes that are stopped, traced or parked"),
-        gauge("threads", "threads of all processes"),
-        counter("context_switches", "changes of a processor from one thread to another since boot"),
-        counter("forks", "processes and threads made since boot"),
-        gauge("context_switches_per_sec", "changes a second since the reading before"),
-        gauge("forks_per_sec", "made a second since the reading before"),
+        Field::gauge("running", "", "processes that run or could"),
+        Field::gauge("sleeping", "", "processes that wait and can be interrupted"),
+        Field::gauge("blocked", "", "processes that wait for I/O and cannot be interrupted"),
+        Field::gauge("zombie", "", "processes that have ended and whose parents have not asked how"),
+        Field::gauge("stopped", "", "processes that are stopped, traced or parked"),
+        Field::gauge("threads", "", "threads of all processes"),
+        Field::counter("context_switches", "", "changes of a processor from one thread to another since boot"),
+        Field::counter("forks", "", "processes and threads made since boot"),
+        Field::gauge("context_switches_per_sec", "", "changes a second since the reading before"),
+        Field::gauge("forks_per_sec", "", "made a second since the reading before"),
     ];
-}
-
-const fn gauge(name: &'static str, about: &'static str) -> Field {
-    Field { name, kind: Kind::Gauge, unit: "", about }
-}
-
-const fn counter(name: &'static str, about: &'static str) -> Field {
-    Field { name, kind: Kind::Counter, unit: "", about }
 }
 
 /// Counts from one pass over `/proc/PID/stat` and from `/proc/stat`.
