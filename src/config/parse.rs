@@ -112,9 +112,9 @@ pub(super) fn flow(file: &str, source: &str) -> Result<Flow, ConfigError> {
     let Ok(document) = DeTable::parse(source) else { return Ok(Flow::Metrics) };
     for (key, what, help) in OF_OTHER_COMMANDS {
         if document.get_ref().contains_key(key) {
-            let told =
+            let explained =
                 place(source, document.get_ref(), Broken::new(&[Step::Key(key)], what, help));
-            return Err(error(file, &mask(source), told));
+            return Err(error(file, &mask(source), explained));
         }
     }
     let first = |names: &[&'static str]| {
