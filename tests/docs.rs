@@ -82,6 +82,38 @@ fn every_path_that_the_documents_name_is_there() {
     assert!(missing.is_empty(), "{missing:#?}");
 }
 
+/// The names of types in a block of Rust, without comments and texts.
+fn types(code: &str) -> BTreeSet<&str> {
+    let code = code.lines().filter_map(|line| line.split("//").next());
+    let code = code.flat_map(|line| line.split('"').step_by(2));
+    let words = code.flat_map(|code| code.split(|c: char| !c.is_alphanumeric() && c != '_'));
+    let is_type =
+        |word: &&str| word.starts_with(char::is_uppercase) && word.contains(char::is_lowercase);
+    words.filter(is_type).collect()
+}
+
+#[test]
+fn every_type_that_the_guide_to_adding_something_names_is_in_the_source() {
+    fn sources(folder: &Path, into: &mut String) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => sources(&path, into),
+                false => *into += &std::fs::read_to_string(&path).unwrap_or_default(),
+            }
+        }
+    }
+    let mut source = String::new();
+    sources(&root().join("src"), &mut source);
+    let known = types(&source);
+    let guide = std::fs::read_to_string(root().join("CONTRIBUTING.md")).unwrap();
+    let blocks = guide.split("```rust\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let named: BTreeSet<&str> = blocks.flat_map(types).collect();
+    assert!(named.len() > 20, "{named:?}");
+    let unknown: Vec<_> = named.difference(&known).collect();
+    assert!(unknown.is_empty(), "CONTRIBUTING.md names {unknown:?}");
+}
+
 /// Names that the project had of its own for things that the field has words for (`docs/architecture.md`), and names of
 /// parts that are gone.
 const OLD_WORDS: [&str; 9] = [
