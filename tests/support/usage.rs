@@ -1,6 +1,7 @@
 //! What a child uses, as the kernel tells it in `/proc`. Waits for nothing and judges nothing.
 
 use std::fs;
+use std::path::PathBuf;
 
 use super::Running;
 
@@ -19,9 +20,15 @@ impl Running {
         fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
     }
 
-    /// How many descriptors are open.
+    /// How many descriptors are open, but for those that the agent keeps of the processes of this machine: they are as many
+    /// as others run.
     pub fn descriptors(&self) -> u64 {
-        fs::read_dir(self.file("fd")).unwrap().count() as u64
+        let open = fs::read_dir(self.file("fd")).unwrap().map(|entry| entry.unwrap().path());
+        let is_of_a_process = |path: &PathBuf| {
+            fs::read_link(path)
+                .is_ok_and(|file| file.starts_with("/proc") && file.ends_with("stat"))
+        };
+        open.filter(|path| !is_of_a_process(path)).count() as u64
     }
 
     /// The peak counts from now (`proc_pid_clear_refs(5)`).
