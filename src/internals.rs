@@ -233,8 +233,8 @@ pub mod records {
 
 pub mod spool {
     pub use crate::spool::{
-        Acks, DurableMessage, DurableSink, ITEMS_MAX, Kind, MEMORY_MAX, Machine, NAMES, Opened,
-        SIZE, SIZE_MIN, SessionIds, Settings, Spool, SpoolStatus, SpoolTask, State, TOMBSTONE_MAX,
-        open, scan,
+        Acks, DurableMessage, DurableSink, ITEMS_MAX, MEMORY_MAX, Machine, MessageKind, NAMES,
+        Opened, SIZE, SIZE_MIN, SessionIds, Settings, Spool, SpoolStatus, SpoolTask, State,
+        TOMBSTONE_MAX, open, scan,
     };
 }

@@ -54,7 +54,7 @@ pub(super) fn must_be_character_device(path: &Path, what: FileType) -> Result<()
 pub enum NotAPort {
     /// It is of another kind.
     #[error("{} is {is}, not {wanted} ({advice})", path.display())]
-    Kind {
+    FileKind {
         /// The path.
         path: PathBuf,
         /// What is there, with its article.
@@ -77,24 +77,24 @@ pub enum NotAPort {
     },
 }
 
-struct Kind {
+struct FileKind {
     article_and_name: &'static str,
     is: fn(&FileType) -> bool,
     advice: &'static str,
 }
 
-static CHARACTER_DEVICE: Kind = Kind {
+static CHARACTER_DEVICE: FileKind = FileKind {
     article_and_name: "a character device",
     is: FileType::is_char_device,
     advice: "give the port's name or its device, such as /dev/vport0p1",
 };
-static SOCKET: Kind = Kind {
+static SOCKET: FileKind = FileKind {
     article_and_name: "a socket",
     is: FileType::is_socket,
     advice: "give the path that the host's side listens at",
 };
 
-fn check_path(path: &Path, kind: &'static Kind) -> Result<(), NotAPort> {
+fn check_path(path: &Path, kind: &'static FileKind) -> Result<(), NotAPort> {
     match fs::metadata(path).map(|metadata: Metadata| metadata.file_type()) {
         Ok(found) => must_be(path, found, kind),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -102,7 +102,7 @@ fn check_path(path: &Path, kind: &'static Kind) -> Result<(), NotAPort> {
     }
 }
 
-fn must_be(path: &Path, found: FileType, kind: &'static Kind) -> Result<(), NotAPort> {
+fn must_be(path: &Path, found: FileType, kind: &'static FileKind) -> Result<(), NotAPort> {
     if (kind.is)(&found) {
         return Ok(());
     }
@@ -115,7 +115,7 @@ fn must_be(path: &Path, found: FileType, kind: &'static Kind) -> Result<(), NotA
         t if t.is_char_device() => "a character device",
         _ => "something else",
     };
-    Err(NotAPort::Kind {
+    Err(NotAPort::FileKind {
         path: path.to_owned(),
         is,
         wanted: kind.article_and_name,

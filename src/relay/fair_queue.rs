@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::fleet::{Guest, Kind};
+use super::fleet::{Guest, LineKind};
 use super::message_id::MessageId;
 use crate::model::Receipt;
 use crate::sync::IgnorePoison;
@@ -26,11 +26,11 @@ const LINE_COST: usize = 256;
 
 /// A line of a guest, whole, a JSON object.
 #[derive(Debug, Clone)]
-pub(super) struct Line {
+pub(super) struct GuestLine {
     /// Whose it is.
     pub guest: Arc<Guest>,
     /// What it is.
-    pub kind: Kind,
+    pub kind: LineKind,
     /// When it came.
     pub at: SystemTime,
     /// Without its newline.
@@ -41,7 +41,7 @@ pub(super) struct Line {
     pub receipt: Receipt,
 }
 
-impl Line {
+impl GuestLine {
     fn cost(&self) -> usize {
         self.bytes.len() + LINE_COST
     }
@@ -81,7 +81,7 @@ struct State {
 
 #[derive(Debug, Default)]
 struct Queue {
-    lines: VecDeque<Line>,
+    lines: VecDeque<GuestLine>,
     bytes: usize,
 }
 
@@ -95,7 +95,7 @@ impl FairQueue {
     ///
     /// # Errors
     /// The line, where there is no room for it; [`Guest::room`] is notified when there may be some.
-    pub(super) fn push(&self, line: Line) -> Result<(), Line> {
+    pub(super) fn push(&self, line: GuestLine) -> Result<(), GuestLine> {
         let mut inside = self.lock();
         let State { guests, new, bytes, .. } = &mut *inside;
         let cost = line.cost();
@@ -120,7 +120,7 @@ impl FairQueue {
 
     /// Waits for lines, and takes one of each guest in turn. `None` once it is closed and empty. Nothing is lost if it is
     /// cancelled.
-    pub(super) async fn take(&self, limits: Limits) -> Option<Vec<Line>> {
+    pub(super) async fn take(&self, limits: Limits) -> Option<Vec<GuestLine>> {
         while self.waits().await {
             let taken = self.take_now(limits);
             if !taken.is_empty() {
@@ -147,7 +147,7 @@ impl FairQueue {
     }
 
     /// Takes a line of each guest in turn; none where none waits.
-    pub(super) fn take_now(&self, limits: Limits) -> Vec<Line> {
+    pub(super) fn take_now(&self, limits: Limits) -> Vec<GuestLine> {
         self.lock().take(limits)
     }
 
@@ -163,7 +163,7 @@ impl FairQueue {
 }
 
 impl State {
-    fn take(&mut self, Limits { lines, bytes, is_one_each }: Limits) -> Vec<Line> {
+    fn take(&mut self, Limits { lines, bytes, is_one_each }: Limits) -> Vec<GuestLine> {
         let (mut taken, mut size) = (Vec::new(), 0);
         // Who has had a turn stands behind all that have not.
         let mut turns = if is_one_each { self.new.len() + self.old.len() } else { usize::MAX };
@@ -200,10 +200,10 @@ mod tests {
     use crate::config::Guests;
     use crate::relay::fleet::Fleet;
 
-    fn line(guest: &Arc<Guest>, text: &str) -> Line {
-        Line {
+    fn line(guest: &Arc<Guest>, text: &str) -> GuestLine {
+        GuestLine {
             guest: Arc::clone(guest),
-            kind: Kind::Record,
+            kind: LineKind::Record,
             at: SystemTime::UNIX_EPOCH,
             bytes: Bytes::copy_from_slice(text.as_bytes()),
             id: MessageId::default(),
@@ -215,7 +215,7 @@ mod tests {
         Limits { lines, bytes, is_one_each: false }
     }
 
-    fn texts(lines: &[Line]) -> Vec<&str> {
+    fn texts(lines: &[GuestLine]) -> Vec<&str> {
         lines.iter().map(|line| std::str::from_utf8(&line.bytes).unwrap()).collect()
     }
 

@@ -132,7 +132,7 @@ impl Fleet {
 
 /// What a line of a guest is, by its `type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Kind {
+pub(crate) enum LineKind {
     /// A reading for today's host.
     Metrics,
     /// The answer to a request, or the end of a script.
@@ -143,7 +143,7 @@ pub(crate) enum Kind {
     Record,
 }
 
-impl Kind {
+impl LineKind {
     /// The word that stands for it in lines and labels.
     pub(crate) const fn word(self) -> &'static str {
         match self {

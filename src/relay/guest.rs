@@ -11,8 +11,8 @@ use tokio::net::UnixStream;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::fair_queue::{FairQueue, Line};
-use super::fleet::{Count, Fleet, Guest, Kind};
+use super::fair_queue::{FairQueue, GuestLine};
+use super::fleet::{Count, Fleet, Guest, LineKind};
 use super::in_flight::InFlight;
 use super::message_id::MessageIds;
 use super::metrics;
@@ -302,18 +302,18 @@ impl Connection<'_> {
             return self.guest.count(Count::KeepAlives);
         };
         self.guest.count(match kind {
-            Kind::Metrics => Count::Metrics,
-            Kind::Response => Count::Responses,
-            Kind::Event => Count::Events,
-            Kind::Record => Count::Records,
+            LineKind::Metrics => Count::Metrics,
+            LineKind::Response => Count::Responses,
+            LineKind::Event => Count::Events,
+            LineKind::Record => Count::Records,
         });
-        if kind == Kind::Response
+        if kind == LineKind::Response
             && self.shared.commands.has(&self.guest.vm)
             && let Some(id) = answered_id(&line)
         {
             self.shared.commands.answer(&self.guest.vm, &id, &line);
         }
-        if kind == Kind::Event
+        if kind == LineKind::Event
             && let Some(version) = agent_version(&line)
         {
             self.guest.runs(&version);
@@ -326,10 +326,10 @@ impl Connection<'_> {
     }
 
     /// Keeps what those see who look at the guest as it is now.
-    fn keep(&self, kind: Kind, line: &[u8], at: SystemTime) {
+    fn keep(&self, kind: LineKind, line: &[u8], at: SystemTime) {
         let Shared { serves_metrics, serves_web, fleet, .. } = self.shared;
         match kind {
-            Kind::Metrics if *serves_metrics || *serves_web => {
+            LineKind::Metrics if *serves_metrics || *serves_web => {
                 let reading = metrics::reading(line, Instant::now());
                 if let Some(reading) = reading.as_ref().filter(|_| *serves_web) {
                     self.guest.history().read(reading, line, at);
@@ -338,21 +338,21 @@ impl Connection<'_> {
                     metrics::keep(fleet, self.guest, reading.as_ref());
                 }
             }
-            Kind::Event if *serves_web => self.guest.history().hear(line, at),
+            LineKind::Event if *serves_web => self.guest.history().hear(line, at),
             _ => {}
         }
     }
 
     /// Puts a line in front of every output. One that must not be lost waits for room, and with it this guest, whose own
     /// queue is full; a reading is dropped instead.
-    async fn hand_on(&mut self, kind: Kind, bytes: Bytes, at: SystemTime) {
+    async fn hand_on(&mut self, kind: LineKind, bytes: Bytes, at: SystemTime) {
         let must_arrive =
-            kind != Kind::Metrics || self.shared.fleet.settings.metrics == Delivery::Durable;
+            kind != LineKind::Metrics || self.shared.fleet.settings.metrics == Delivery::Durable;
         let id = self.ids.as_mut().map(|ids| ids.next(&bytes, Instant::now())).unwrap_or_default();
         let receipts = self.session.receipts(self.shared.outputs.len());
         for (output, receipt) in self.shared.outputs.iter().zip(receipts) {
             let guest = Arc::clone(self.guest);
-            let mut line = Line { guest, kind, at, bytes: bytes.clone(), id, receipt };
+            let mut line = GuestLine { guest, kind, at, bytes: bytes.clone(), id, receipt };
             let mut has_waited = false;
             while let Err(refused) = output.push(line) {
                 line = refused;

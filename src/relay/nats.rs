@@ -24,7 +24,7 @@ use futures::Stream;
 use futures::future::join_all;
 
 use super::connection::{Connection, MESSAGES_MAX};
-use super::fair_queue::{FairQueue, Limits, Line};
+use super::fair_queue::{FairQueue, GuestLine, Limits};
 use super::fleet::Count;
 use super::outputs::{WAITING, Wrap};
 use super::subject;
@@ -75,7 +75,7 @@ struct Nats {
     queue: Arc<FairQueue>,
     connection: Option<Connection>,
     /// Taken, and not known to be stored.
-    lines: Vec<Line>,
+    lines: Vec<GuestLine>,
 }
 
 impl Nats {
@@ -119,7 +119,11 @@ impl Nats {
     }
 
     /// Publishes all lines and waits for all; an error where one is not known to be stored.
-    async fn publish(&self, connection: &Connection, lines: &[Line]) -> Result<(), StageError> {
+    async fn publish(
+        &self,
+        connection: &Connection,
+        lines: &[GuestLine],
+    ) -> Result<(), StageError> {
         let sends = lines.iter().map(|line| self.send(&connection.jetstream, line));
         // In order, as they are taken by the client: nothing is awaited there but room.
         let mut answers = Vec::with_capacity(lines.len());
@@ -149,7 +153,7 @@ impl Nats {
     async fn send(
         &self,
         jetstream: &Context,
-        line: &Line,
+        line: &GuestLine,
     ) -> Result<Option<jetstream::context::PublishAckFuture>, StageError> {
         let subject = subject::of_line(&self.site, &line.guest.vm, line.kind);
         let message = PublishMessage::build()

@@ -26,7 +26,7 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResp
 use prost::Message;
 use tokio::time::{Instant, sleep_until};
 
-use super::fair_queue::{FairQueue, Limits, Line};
+use super::fair_queue::{FairQueue, GuestLine, Limits};
 use super::fleet::{Count, Fleet};
 use super::outputs::{FairLines, LineBatch, WAITING};
 use crate::config;
@@ -89,7 +89,7 @@ impl Signal {
     }
 
     /// The message of `lines`.
-    fn message(self, site: &str, lines: &[Line]) -> request::Message {
+    fn message(self, site: &str, lines: &[GuestLine]) -> request::Message {
         match self {
             Self::Logs => request::logs(site, lines),
             Self::Metrics => request::metrics(site, lines),
@@ -119,7 +119,7 @@ impl Otlp {
     }
 
     /// Sends what of `lines` is of this signal; halves what is too large.
-    async fn send(&mut self, signal: Signal, lines: &[Line]) -> Result<(), StageError> {
+    async fn send(&mut self, signal: Signal, lines: &[GuestLine]) -> Result<(), StageError> {
         let mut left = vec![lines];
         while let Some(lines) = left.pop() {
             let message = signal.message(&self.fleet.site, lines);

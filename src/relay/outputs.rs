@@ -7,8 +7,8 @@ use async_stream::stream;
 use futures::Stream;
 use tokio::time::Instant;
 
-use super::fair_queue::{FairQueue, Limits, Line};
-use super::fleet::Kind;
+use super::fair_queue::{FairQueue, GuestLine, Limits};
+use super::fleet::LineKind;
 use crate::model::{Frame, Iso8601, Receipt};
 use crate::pipeline::{
     BoxSink, Context, EventCount, Graph, Output, Pipeline, Source, StageError, Transform,
@@ -35,11 +35,11 @@ pub(super) fn write(
 
 /// Lines of several guests that are written as one.
 #[derive(Debug)]
-pub(super) struct LineBatch(Vec<Line>);
+pub(super) struct LineBatch(Vec<GuestLine>);
 
 impl LineBatch {
     /// Its lines, those of a guest in their order.
-    pub(super) fn lines(&self) -> &[Line] {
+    pub(super) fn lines(&self) -> &[GuestLine] {
         &self.0
     }
 }
@@ -102,13 +102,13 @@ impl Wrap {
     }
 
     /// The object of one line.
-    pub(super) fn object(&self, vm: &str, at: SystemTime, kind: Kind, line: &[u8]) -> Vec<u8> {
+    pub(super) fn object(&self, vm: &str, at: SystemTime, kind: LineKind, line: &[u8]) -> Vec<u8> {
         let mut object = Vec::with_capacity(line.len() + self.site.len() + 160);
         self.wrap(vm, at, kind, line, &mut object);
         object
     }
 
-    fn wrap(&self, vm: &str, at: SystemTime, kind: Kind, line: &[u8], out: &mut Vec<u8>) {
+    fn wrap(&self, vm: &str, at: SystemTime, kind: LineKind, line: &[u8], out: &mut Vec<u8>) {
         let (vm, received) = (quoted(vm), Iso8601::new(at));
         let (site, kind, received) = (&self.site, kind.word(), received.as_str());
         let head = format!(

@@ -10,7 +10,7 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 
-use super::fleet::{Count, Kind};
+use super::fleet::{Count, LineKind};
 use crate::commands::secret::Secret;
 use crate::host::{Clock, KeepAlive, connection_number, payload, uuid};
 use crate::model::{Iso8601, Receipt, Unacknowledged};
@@ -59,7 +59,7 @@ pub(super) struct Session {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Incoming {
     /// A line to hand on.
-    Line(Kind, Bytes),
+    Line(LineKind, Bytes),
     /// Part of the protocol, which goes no further.
     KeepAlive,
     /// Nothing that can be used; it is counted.
@@ -308,18 +308,18 @@ pub(super) fn agent_version(event: &[u8]) -> Option<String> {
         .filter(|version| version.len() <= VERSION_BYTES_MAX && !version.chars().any(steers))
 }
 
-fn kind_of(word: &str) -> Kind {
+fn kind_of(word: &str) -> LineKind {
     match word {
-        "metrics" => Kind::Metrics,
-        "response" | "script_completion" => Kind::Response,
+        "metrics" => LineKind::Metrics,
+        "response" | "script_completion" => LineKind::Response,
         "agent_event"
         | "error"
         | "error_report"
         | "circuit_breaker_state"
         | "firewall_event"
         | "handshake"
-        | "keep_alive" => Kind::Event,
-        _ => Kind::Record,
+        | "keep_alive" => LineKind::Event,
+        _ => LineKind::Record,
     }
 }
 
@@ -388,11 +388,11 @@ mod tests {
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(200), "]".repeat(200));
         let long = format!("{{\"a\":\"{}\"}}", "x".repeat(MAX));
         for (text, came) in [
-            (r#"{"type":"metrics"}"#, line(Kind::Metrics, r#"{"type":"metrics"}"#)),
-            (r#" {"type":"response"} "#, line(Kind::Response, r#"{"type":"response"}"#)),
-            (r#"{"type":"agent_event"}"#, line(Kind::Event, r#"{"type":"agent_event"}"#)),
-            (r#"{"a":"]]\""}"#, line(Kind::Record, r#"{"a":"]]\""}"#)),
-            (r#"{"type":7}"#, line(Kind::Record, r#"{"type":7}"#)),
+            (r#"{"type":"metrics"}"#, line(LineKind::Metrics, r#"{"type":"metrics"}"#)),
+            (r#" {"type":"response"} "#, line(LineKind::Response, r#"{"type":"response"}"#)),
+            (r#"{"type":"agent_event"}"#, line(LineKind::Event, r#"{"type":"agent_event"}"#)),
+            (r#"{"a":"]]\""}"#, line(LineKind::Record, r#"{"a":"]]\""}"#)),
+            (r#"{"type":7}"#, line(LineKind::Record, r#"{"type":7}"#)),
             (r#"{"type":"keep_alive","sequence_number":7}"#, Incoming::KeepAlive),
             ("[1]", Incoming::Nothing(Count::Garbage)),
             ("{\"a\":1}}", Incoming::Nothing(Count::Garbage)),

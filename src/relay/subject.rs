@@ -1,17 +1,17 @@
 //! The subjects of NATS: `infini.<site>.<vm>.metrics`, `.events` and `.records` of the lines of a guest, `.command` of what
 //! is asked of it, and `.claims.<number>` of which relay asks it.
 
-use super::fleet::Kind;
+use super::fleet::LineKind;
 
 /// Under which all subjects are.
 const ROOT: &str = "infini";
 
 /// Where a line goes: readings, events and answers, and everything else.
-pub(super) fn of_line(site: &str, vm: &str, kind: Kind) -> String {
+pub(super) fn of_line(site: &str, vm: &str, kind: LineKind) -> String {
     let last = match kind {
-        Kind::Metrics => "metrics",
-        Kind::Event | Kind::Response => "events",
-        Kind::Record => "records",
+        LineKind::Metrics => "metrics",
+        LineKind::Event | LineKind::Response => "events",
+        LineKind::Record => "records",
     };
     format!("{ROOT}.{}.{}.{last}", token(site), token(vm))
 }
@@ -99,6 +99,6 @@ mod tests {
         for wrong in ["infini.lab.a%.command", "infini.lab.%zz.command", "infini.lab.%FF.command"] {
             assert_eq!(vm_of_command(wrong), None, "{wrong}");
         }
-        assert_eq!(of_line("lab", "a.b", Kind::Response), "infini.lab.a%2Eb.events");
+        assert_eq!(of_line("lab", "a.b", LineKind::Response), "infini.lab.a%2Eb.events");
     }
 }

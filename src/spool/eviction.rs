@@ -1,6 +1,6 @@
-//! Eviction: removes unacknowledged items, for room in the order of [`Kind`], or on command.
+//! Eviction: removes unacknowledged items, for room in the order of [`MessageKind`], or on command.
 
-use super::message::{DurableMessage, Kind};
+use super::message::{DurableMessage, MessageKind};
 use super::queue::Spool;
 use super::recovery::shortened;
 use super::scan::{self, Entry, ITEMS_MAX};
@@ -103,8 +103,8 @@ impl<S: Storage> Spool<S> {
         while self.items.len() + self.tombstones.len() > ITEMS_MAX
             || self.items.in_file() + self.tombstones.bytes() > all
         {
-            let evict = self.evict(Kind::Completion, 0, |entry| entry.record() > all)
-                || self.evict(Kind::Completion, 0, |_| true);
+            let evict = self.evict(MessageKind::Completion, 0, |entry| entry.record() > all)
+                || self.evict(MessageKind::Completion, 0, |_| true);
             if !evict {
                 return;
             }
@@ -115,7 +115,7 @@ impl<S: Storage> Spool<S> {
     /// none.
     pub(super) fn evict(
         &mut self,
-        most: Kind,
+        most: MessageKind,
         handed_over: u64,
         which: impl Fn(&Entry) -> bool,
     ) -> bool {

@@ -10,7 +10,7 @@ pub struct DurableMessage {
     /// The frame.
     pub frame: Frame,
     /// Its kind.
-    pub kind: Kind,
+    pub kind: MessageKind,
     /// The number of the request that it answers, from the request log; 0 where none.
     pub request: u32,
 }
@@ -31,7 +31,7 @@ impl EventCount for DurableMessage {
 /// command ran, so a short `Tombstone` may replace a long response. A script runs once, cannot
 /// be requested again, and shows as running until its completion comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
+pub enum MessageKind {
     /// Readings.
     Metrics,
     /// An agent event.
@@ -44,7 +44,7 @@ pub enum Kind {
     Completion,
 }
 
-impl Kind {
+impl MessageKind {
     /// All kinds, in eviction order.
     pub const ALL: [Self; 5] =
         [Self::Metrics, Self::Event, Self::Refusal, Self::Response, Self::Completion];

@@ -36,7 +36,7 @@
 //!   spool's size; when the agent ends, the log says how many are lost with it.
 //! - A failed read is no corruption: the file stays as it is until it can be read, and a run that began with such a
 //!   file works in memory only. Only checksums decide what is corrupt.
-//! - A full spool evicts in the order of [`Kind`], the oldest of a kind first, and never a message that the port
+//! - A full spool evicts in the order of [`MessageKind`], the oldest of a kind first, and never a message that the port
 //!   has. Each is counted as lost, `spool full`. Of replies the long ones (1 KiB) go first. Each evicted one, and
 //!   each that finds no room when it comes, leaves a [`Tombstone`] as a new message: the command ran, and its id
 //!   gets an answer. Short replies and tombstones go when no long reply is left, and then only the count remains.
@@ -90,7 +90,7 @@ mod types;
 use crate::record_file::Names;
 
 pub use acks::Acks;
-pub use message::{DurableMessage, Kind};
+pub use message::{DurableMessage, MessageKind};
 pub use queue::Spool;
 pub use recovery::open;
 pub(crate) use scan::{Corruption, Entry, Scan, body};

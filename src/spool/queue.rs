@@ -10,7 +10,7 @@ use super::condition::Condition;
 use super::first::Session;
 use super::frames::Frames;
 use super::items::Items;
-use super::message::{DurableMessage, Kind};
+use super::message::{DurableMessage, MessageKind};
 use super::record::BODY_MAX;
 use super::recorded::Recorded;
 use super::scan::{self, Entry};
@@ -110,7 +110,7 @@ impl<S: Storage> Spool<S> {
     pub fn put_tombstones(&mut self, now: Instant, now_ms: u64) {
         for (tombstone, request) in self.tombstones.take() {
             let frame = Frame::new(tombstone, 0, now);
-            let tombstone = DurableMessage { frame, kind: Kind::Response, request };
+            let tombstone = DurableMessage { frame, kind: MessageKind::Response, request };
             self.push(Entry::of(&tombstone, now_ms), tombstone);
         }
     }

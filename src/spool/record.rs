@@ -6,7 +6,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::message::Kind;
+use super::message::MessageKind;
 use crate::record_file;
 
 /// The first bytes of the file. The last one is the version of the format.
@@ -27,7 +27,7 @@ pub(super) enum RecordKind {
     /// The item with the number was dropped.
     Dropped,
     /// A frame.
-    Item(Kind),
+    Item(MessageKind),
 }
 
 impl RecordKind {
@@ -36,16 +36,16 @@ impl RecordKind {
             Self::Session => 1,
             Self::Read => 2,
             Self::Dropped => 3,
-            Self::Item(Kind::Metrics) => 16,
-            Self::Item(Kind::Event) => 17,
-            Self::Item(Kind::Response) => 18,
-            Self::Item(Kind::Completion) => 19,
-            Self::Item(Kind::Refusal) => 20,
+            Self::Item(MessageKind::Metrics) => 16,
+            Self::Item(MessageKind::Event) => 17,
+            Self::Item(MessageKind::Response) => 18,
+            Self::Item(MessageKind::Completion) => 19,
+            Self::Item(MessageKind::Refusal) => 20,
         }
     }
 
     fn of(code: u8) -> Option<Self> {
-        let all = Kind::ALL.map(Self::Item).into_iter();
+        let all = MessageKind::ALL.map(Self::Item).into_iter();
         all.chain([Self::Session, Self::Read, Self::Dropped]).find(|what| what.code() == code)
     }
 }
@@ -97,10 +97,17 @@ mod tests {
     #[test]
     fn a_record_is_read_as_it_was_written_and_not_with_any_bit_changed() {
         let mut bytes = Vec::new();
-        write(RecordKind::Item(Kind::Response), 7, 1_700_000_000_000, (3, 9), b"body", &mut bytes);
+        write(
+            RecordKind::Item(MessageKind::Response),
+            7,
+            1_700_000_000_000,
+            (3, 9),
+            b"body",
+            &mut bytes,
+        );
         assert_eq!(bytes.len(), HEAD + 4);
         let head = read(&bytes).unwrap();
-        assert_eq!(head.kind, RecordKind::Item(Kind::Response));
+        assert_eq!(head.kind, RecordKind::Item(MessageKind::Response));
         assert_eq!(
             (head.number, head.at_ms, head.readings, head.request),
             (7, 1_700_000_000_000, 3, 9)
@@ -118,7 +125,14 @@ mod tests {
     #[test]
     fn a_length_that_no_frame_has_is_no_head() {
         let mut bytes = Vec::new();
-        write(RecordKind::Item(Kind::Event), 1, 0, (1, 0), &vec![0; BODY_MAX + 1], &mut bytes);
+        write(
+            RecordKind::Item(MessageKind::Event),
+            1,
+            0,
+            (1, 0),
+            &vec![0; BODY_MAX + 1],
+            &mut bytes,
+        );
         assert_eq!(read(&bytes), None);
     }
 }

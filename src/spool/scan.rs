@@ -6,7 +6,7 @@ use std::io;
 use tokio::time::Instant;
 
 use super::first::{FIRST_MAX, First, Session};
-use super::message::{DurableMessage, Kind};
+use super::message::{DurableMessage, MessageKind};
 use super::record::{self, Head, MAGIC, RecordKind};
 use crate::record_file::{CHUNK, HEAD, Reader, Storage};
 use crate::sinks::io_reason;
@@ -24,7 +24,7 @@ pub struct Entry {
     /// When it was created, in milliseconds since 1970.
     pub at_ms: u64,
     /// Its kind.
-    pub kind: Kind,
+    pub kind: MessageKind,
     /// Bytes of the frame.
     pub length: u32,
     /// Its weight in readings.

@@ -3,7 +3,7 @@
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{DurableMessage, Kind, SpoolStatus};
+use super::{DurableMessage, MessageKind, SpoolStatus};
 use crate::model::Frame;
 use crate::pipeline::{Sink, StageError};
 
@@ -71,7 +71,8 @@ impl Sink for DurableSink {
         if frame.receipt.is_awaited() && (self.has_skipped || !self.has_room().await) {
             return Ok(());
         }
-        let message = DurableMessage { frame: frame.clone(), kind: Kind::Metrics, request: 0 };
+        let message =
+            DurableMessage { frame: frame.clone(), kind: MessageKind::Metrics, request: 0 };
         self.inbox.send(message).await.map_err(|_| StageError::outside("the port has ended"))
     }
 }

@@ -1,6 +1,6 @@
 //! Tombstones: short lines that take the place of evicted replies.
 
-use super::message::Kind;
+use super::message::MessageKind;
 use super::record::time;
 use super::scan::Entry;
 use super::types::{TOMBSTONE_MAX, Tombstone};
@@ -24,7 +24,7 @@ impl Tombstones {
     /// Whether evicting the item leaves a tombstone.
     pub(super) fn takes(&self, entry: &Entry) -> bool {
         let is_long = entry.length as usize > 2 * TOMBSTONE_MAX;
-        self.make.is_some() && entry.kind == Kind::Response && is_long
+        self.make.is_some() && entry.kind == MessageKind::Response && is_long
     }
 
     /// The tombstone of the reply `line`, whose entry is `entry`. `None` if there is none that is short enough.

@@ -5,7 +5,9 @@ use std::time::Duration;
 use infiniservice::internals::commands::actions::LINE_MAX;
 use infiniservice::internals::port::{Audience, TrackedFrame};
 use infiniservice::internals::record_file::File;
-use infiniservice::internals::spool::{DurableMessage, Kind, SIZE_MIN, Settings, Spool, SpoolTask};
+use infiniservice::internals::spool::{
+    DurableMessage, MessageKind, SIZE_MIN, Settings, Spool, SpoolTask,
+};
 use infiniservice::pipeline::Task;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -195,7 +197,7 @@ async fn more_answers_than_may_be_unacknowledged_wait_for_no_request_of_the_host
             met.host.pending.insert(format!("c{seq}"));
             met.rig.host.send(b"{}\n");
             let TrackedFrame { frame, .. } = answer(seq, None, bytes);
-            let answer = DurableMessage { frame, kind: Kind::Response, request: 0 };
+            let answer = DurableMessage { frame, kind: MessageKind::Response, request: 0 };
             answers.send(answer).await.unwrap();
             if seq % at_once as u64 == 0 {
                 met.pass(Duration::from_secs(1)).await;

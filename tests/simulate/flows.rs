@@ -74,11 +74,11 @@ pub struct Daemon {
     files: watch::Receiver<Files>,
     stop: CancellationToken,
     running: JoinSet<Outcome>,
-    flows: BTreeMap<Kind, Flow>,
+    flows: BTreeMap<MessageKind, Flow>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
+enum MessageKind {
     Metrics,
     Commands,
 }
@@ -91,14 +91,14 @@ struct Flow {
 
 /// One that is built.
 struct New {
-    kind: Kind,
+    kind: MessageKind,
     files: Files,
     graphs: Vec<Graph>,
     plug: Option<(Subscriber<model::Frame>, usize, Arc<StageStats>)>,
     stop: CancellationToken,
 }
 
-impl Kind {
+impl MessageKind {
     /// Whether files that say this want the same flow as before.
     fn is_same(self, one: Files, other: Files) -> bool {
         match self {
@@ -167,12 +167,12 @@ impl Daemon {
         let Some(carried) = &self.carried else { return };
         let files = *self.files.borrow_and_update();
         let mut new = Vec::new();
-        for kind in [Kind::Metrics, Kind::Commands] {
+        for kind in [MessageKind::Metrics, MessageKind::Commands] {
             if self.flows.get(&kind).is_none_or(|flow| !kind.is_same(flow.files, files)) {
                 let stop = self.stop.child_token();
                 new.push(match kind {
-                    Kind::Metrics => carried.metrics(files, stop),
-                    Kind::Commands => carried.commands(files, stop),
+                    MessageKind::Metrics => carried.metrics(files, stop),
+                    MessageKind::Commands => carried.commands(files, stop),
                 });
             }
         }
@@ -181,7 +181,7 @@ impl Daemon {
         before.values().for_each(|flow| flow.stop.cancel());
         new.sort_by_key(|new| std::cmp::Reverse(new.kind)); // commands do not wait
         for New { kind, files, graphs, plug, stop } in new {
-            if let (Kind::Metrics, Some(before)) = (kind, before.remove(&kind)) {
+            if let (MessageKind::Metrics, Some(before)) = (kind, before.remove(&kind)) {
                 before.ended.cancelled().await;
             }
             let Some(carried) = &self.carried else { return };
@@ -192,7 +192,7 @@ impl Daemon {
                 None => carried.room.resize(places(files)),
             }
             let tasks = graphs.into_iter().flat_map(Graph::into_tasks).collect();
-            let ended = self.spawn(tasks, stop.clone(), kind == Kind::Commands);
+            let ended = self.spawn(tasks, stop.clone(), kind == MessageKind::Commands);
             self.flows.insert(kind, Flow { files, stop, ended });
         }
     }
@@ -242,7 +242,7 @@ impl CommandState {
         let mut published = frames.publish(&ring);
         let (tail, node) = published.subscribe_with_stats("port", "simulated".to_owned());
         let (graphs, plug) = (vec![published.graph()], Some((tail, files.keep, node)));
-        New { kind: Kind::Metrics, files, graphs, plug, stop }
+        New { kind: MessageKind::Metrics, files, graphs, plug, stop }
     }
 
     fn commands(&self, files: Files, stop: CancellationToken) -> New {
@@ -309,7 +309,7 @@ impl CommandState {
         let farewell = DrainAcks::new(self.intake.lease(), stop.clone(), self.closing.clone());
         let farewell = farewell.into_graph(LINE_BYTES_MAX, verify(), self.answers.clone(), &health);
         let graphs = vec![answers, greeting, farewell];
-        New { kind: Kind::Commands, files, graphs, plug: None, stop }
+        New { kind: MessageKind::Commands, files, graphs, plug: None, stop }
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use infiniservice::internals::spool::{Kind, NAMES, State, open};
+use infiniservice::internals::spool::{MessageKind, NAMES, State, open};
 use rustix::fs::{Access, access};
 use tempfile::TempDir;
 
@@ -20,7 +20,7 @@ fn folder(event: &str) -> (TempDir, PathBuf) {
     let (mut spool, opened) = open(&state, &settings(SIZE), NOW);
     assert_eq!(opened.trouble, None);
     let line = serde_json::json!({ "type": "agent_event", "message": event });
-    spool.put(message(Kind::Event, format!("{line}\n")), 0, NOW);
+    spool.put(message(MessageKind::Event, format!("{line}\n")), 0, NOW);
     spool.flush(NOW);
     (folder, state)
 }
@@ -109,10 +109,10 @@ fn a_folder_that_was_removed_while_an_agent_runs_is_made_anew() {
     let folder = TempDir::new().unwrap();
     let state = folder.path().join("a/state");
     let (mut agent, _) = open(&state, &settings(SIZE), NOW);
-    agent.put(message(Kind::Response, "one"), 0, NOW);
+    agent.put(message(MessageKind::Response, "one"), 0, NOW);
     agent.flush(NOW);
     fs::remove_dir_all(folder.path().join("a")).unwrap();
-    agent.put(message(Kind::Response, "two"), 0, NOW);
+    agent.put(message(MessageKind::Response, "two"), 0, NOW);
     agent.flush(NOW);
     assert!(matches!(agent.state(), State::Failing(_)), "it is seen");
     agent.retry(NOW);

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use infiniservice::internals::record_file::File;
-use infiniservice::internals::spool::{Kind, NAMES, Spool, State, open};
+use infiniservice::internals::spool::{MessageKind, NAMES, Spool, State, open};
 use tempfile::TempDir;
 
 use super::rig::{message, settings, text};
@@ -26,12 +26,12 @@ fn folder() -> (TempDir, PathBuf) {
     assert_eq!(opened.trouble, None);
     let ago = now_ms() - 90_000;
     let response = r#"{"type":"response","id":"c-1","success":true,"stdout":"x"}"#;
-    spool.put(message(Kind::Response, format!("{response}\n")), 0, ago);
+    spool.put(message(MessageKind::Response, format!("{response}\n")), 0, ago);
     let completion = r#"{"type":"script_completion","execution_id":"e-2","exit_code":0}"#;
-    spool.put(message(Kind::Completion, format!("{completion}\n")), 0, ago);
+    spool.put(message(MessageKind::Completion, format!("{completion}\n")), 0, ago);
     let event = "{\"type\":\"agent_event\",\"message\":\"the \\u001b[31mclock went back\"}\n";
-    spool.put(message(Kind::Event, event), 0, ago);
-    spool.put(message(Kind::Metrics, text(4, 300)), 0, ago);
+    spool.put(message(MessageKind::Event, event), 0, ago);
+    spool.put(message(MessageKind::Metrics, text(4, 300)), 0, ago);
     spool.flush(ago);
     (folder, state)
 }
@@ -148,7 +148,7 @@ fn drop_gives_up_what_is_named_or_all_of_it_and_only_while_no_agent_runs() {
     assert_eq!(fs::read_dir(&state).unwrap().count(), 1, "nothing else is left");
     let (mut agent, opened) = open(&state, &settings(SIZE), now_ms());
     assert!(!opened.cloned && opened.corruptions.is_empty());
-    agent.put(message(Kind::Event, "next"), 0, now_ms());
+    agent.put(message(MessageKind::Event, "next"), 0, now_ms());
     assert_eq!(agent.waiting()[0].seq, 5, "numbers go on");
     assert_eq!(command(&state, &["drop"]).0, 78, "nothing named");
 }
@@ -175,7 +175,7 @@ fn all_can_be_dropped_where_there_is_no_room_for_a_new_file() {
     fs::remove_dir(state.join("spool.new")).unwrap();
     let (mut agent, opened) = open(&state, &settings(SIZE), now_ms());
     assert_eq!((opened.corruptions, opened.cloned), (vec![], false));
-    agent.put(message(Kind::Event, "next"), 0, now_ms());
+    agent.put(message(MessageKind::Event, "next"), 0, now_ms());
     assert_eq!(agent.waiting()[0].seq, 5, "numbers go on");
 }
 
@@ -225,7 +225,7 @@ fn a_second_agent_keeps_in_memory_and_leaves_the_file_alone() {
     let before = fs::read(state.join(NAMES.name)).unwrap();
     let (mut second, opened) = open(&state, &settings(SIZE), now_ms());
     assert!(opened.trouble.unwrap().contains("another agent has it"));
-    second.put(message(Kind::Event, "x"), 0, now_ms());
+    second.put(message(MessageKind::Event, "x"), 0, now_ms());
     second.flush(now_ms());
     assert_eq!(fs::read(state.join(NAMES.name)).unwrap(), before);
     assert!(File::is_in_use(&state));
@@ -238,7 +238,7 @@ fn what_the_kernel_has_survives_the_process() {
     let (mut spool, opened) = open(&state, &settings(SIZE), now_ms());
     assert_eq!(opened.waiting, 4);
     for number in 5..100 {
-        spool.put(message(Kind::Response, text(number, 50_000)), 0, now_ms());
+        spool.put(message(MessageKind::Response, text(number, 50_000)), 0, now_ms());
         spool.flush(now_ms());
     }
     let waiting = spool.waiting().len();

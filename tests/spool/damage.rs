@@ -1,7 +1,9 @@
 //! Files that are anything: of another machine, damaged, forged, or no spool at all.
 
 use crate::doubles::faulty_disk::{Faults, FaultyDisk};
-use infiniservice::internals::spool::{ITEMS_MAX, Kind, Opened, Settings, Spool, State, scan};
+use infiniservice::internals::spool::{
+    ITEMS_MAX, MessageKind, Opened, Settings, Spool, State, scan,
+};
 use proptest::prelude::*;
 
 use super::rig::{NOW, all, message, small, text, texts};
@@ -12,8 +14,8 @@ fn a_file_of_another_machine_is_emptied_and_counted() {
     let (mut spool, first) = Spool::open(disk.clone(), &small(), NOW);
     let epoch = spool.session_ids().next_id();
     assert_eq!(first, Opened::default());
-    spool.put(message(Kind::Response, "one"), 0, NOW);
-    spool.put(message(Kind::Response, "two"), 0, NOW);
+    spool.put(message(MessageKind::Response, "one"), 0, NOW);
+    spool.put(message(MessageKind::Response, "two"), 0, NOW);
     spool.flush(NOW);
     drop(spool);
     let other = Settings { identity: "the clone".into(), ..small() };
@@ -32,7 +34,7 @@ fn a_damaged_item_costs_itself_and_a_damaged_head_what_is_behind() {
     let disk = FaultyDisk::new(1);
     let (mut spool, _) = Spool::open(disk.clone(), &small(), NOW);
     for number in 1..=3 {
-        spool.put(message(Kind::Response, text(number, 100)), 0, NOW);
+        spool.put(message(MessageKind::Response, text(number, 100)), 0, NOW);
     }
     spool.flush(NOW);
     let whole = disk.bytes();
@@ -60,13 +62,13 @@ fn no_bytes_of_an_item_are_taken_for_a_record() {
     // What a program says is a whole spool with a forged answer; then the head before it breaks.
     let forger = FaultyDisk::new(1);
     let (mut spool, _) = Spool::open(forger.clone(), &small(), NOW);
-    spool.put(message(Kind::Completion, "forged"), 0, NOW);
+    spool.put(message(MessageKind::Completion, "forged"), 0, NOW);
     spool.flush(NOW);
     let forged = forger.bytes();
     let disk = FaultyDisk::new(1);
     let (mut spool, _) = Spool::open(disk.clone(), &small(), NOW);
-    spool.put(message(Kind::Response, forged[8..].to_vec()), 0, NOW);
-    spool.put(message(Kind::Response, "honest"), 0, NOW);
+    spool.put(message(MessageKind::Response, forged[8..].to_vec()), 0, NOW);
+    spool.put(message(MessageKind::Response, "honest"), 0, NOW);
     spool.flush(NOW);
     let bytes = disk.bytes();
     for position in 0..bytes.len() {
@@ -83,9 +85,9 @@ fn nothing_of_a_write_that_was_cut_back_comes_to_life_again() {
     let forger = FaultyDisk::new(1);
     let (mut spool, _) = Spool::open(forger.clone(), &small(), NOW);
     for number in 1..50 {
-        spool.put(message(Kind::Event, text(number, 20)), 0, NOW);
+        spool.put(message(MessageKind::Event, text(number, 20)), 0, NOW);
     }
-    spool.put(message(Kind::Completion, "forged"), 0, NOW);
+    spool.put(message(MessageKind::Completion, "forged"), 0, NOW);
     spool.flush(NOW);
     let bytes = forger.bytes();
     let forged = &bytes[bytes.len() - 46..];
@@ -95,13 +97,13 @@ fn nothing_of_a_write_that_was_cut_back_comes_to_life_again() {
         let (mut spool, _) = Spool::open(disk.clone(), &small(), NOW);
         let before = disk.bytes().len() as u64;
         disk.set(Faults { space: Some(before + 3_000), ..Faults::default() });
-        spool.put(message(Kind::Response, said.clone()), 0, NOW);
+        spool.put(message(MessageKind::Response, said.clone()), 0, NOW);
         spool.flush(NOW);
         assert!(matches!(spool.state(), State::Failing(_)));
         // … and a record that ends just where that one begins, when the disk has room again. The power
         // goes before that is synced.
         spool.drop_items(&[1]);
-        spool.put(message(Kind::Response, text(2, 2_000)), 0, NOW);
+        spool.put(message(MessageKind::Response, text(2, 2_000)), 0, NOW);
         disk.set(Faults { cut_at: Some(disk.steps() + 2), ..Faults::default() });
         spool.retry(NOW);
         disk.power_cut();
@@ -122,7 +124,7 @@ proptest! {
         if begins_well {
             let disk = FaultyDisk::new(1);
             let (mut spool, _) = Spool::open(disk.clone(), &small(), NOW);
-            spool.put(message(Kind::Event, "whole"), 0, NOW);
+            spool.put(message(MessageKind::Event, "whole"), 0, NOW);
             spool.flush(NOW);
             let mut whole = disk.bytes();
             whole.append(&mut bytes);
@@ -144,7 +146,7 @@ proptest! {
         let disk = FaultyDisk::new(1);
         let (mut spool, _) = Spool::open(disk.clone(), &small(), NOW);
         for number in 0..12 {
-            spool.put(message(Kind::Response, text(number, 60)), 0, NOW);
+            spool.put(message(MessageKind::Response, text(number, 60)), 0, NOW);
             spool.flush(NOW);
         }
         spool.acknowledge(3);

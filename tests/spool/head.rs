@@ -4,7 +4,9 @@
 use crate::doubles::faulty_disk::{Faults, FaultyDisk};
 use std::fs;
 
-use infiniservice::internals::spool::{Kind, NAMES, SIZE_MIN, Settings, Spool, State, open, scan};
+use infiniservice::internals::spool::{
+    MessageKind, NAMES, SIZE_MIN, Settings, Spool, State, open, scan,
+};
 use tempfile::TempDir;
 
 use super::rig::{NOW, message, settings, small, text, texts};
@@ -14,7 +16,7 @@ fn five() -> Vec<u8> {
     let disk = FaultyDisk::new(1);
     let (mut spool, _) = Spool::open(disk.clone(), &small(), NOW);
     for number in 1..=5 {
-        spool.put(message(Kind::Response, text(number, 100)), 0, NOW);
+        spool.put(message(MessageKind::Response, text(number, 100)), 0, NOW);
     }
     spool.flush(NOW);
     disk.bytes()
@@ -66,7 +68,7 @@ fn an_unusable_file_is_set_aside_and_counted_as_a_loss() {
         assert!(opened.aside && opened.trouble.is_none(), "{opened:?}");
         assert_eq!(disk.aside(), Some(bytes));
         assert_eq!((spool.losses(), spool.state()), (vec![("damaged", 1)], State::Ok));
-        spool.put(message(Kind::Event, "new"), 0, NOW);
+        spool.put(message(MessageKind::Event, "new"), 0, NOW);
         spool.flush(NOW);
         assert!(scan(&mut disk.clone(), u64::MAX).corruptions.is_empty());
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::doubles::faulty_disk::{Faults, FaultyDisk};
-use infiniservice::internals::spool::{Kind, Spool, State};
+use infiniservice::internals::spool::{MessageKind, Spool, State};
 use infiniservice::model::Rng;
 
 use super::rig::{NOW, all, message, small, text, texts};
@@ -29,7 +29,7 @@ fn run(disk: &FaultyDisk, seed: u64, did: &mut Did) {
         for _ in 0..chance.below(4) {
             number += 1;
             let text = text(number, 20 + chance.below(900) as usize);
-            let kind = Kind::ALL[chance.below(4) as usize];
+            let kind = MessageKind::ALL[chance.below(4) as usize];
             spool.put(message(kind, text.clone()), 0, NOW + turn);
             did.put.insert(number, (text, false));
         }
@@ -101,7 +101,7 @@ fn check(disk: &FaultyDisk, did: &Did, case: &str) {
     for (seq, _) in did.put.iter().filter(|(seq, (_, synced))| *synced && **seq > did.read) {
         assert!(there.iter().any(|(there, _)| there == seq), "{case}: {seq} was synced");
     }
-    spool.put(message(Kind::Response, "new"), 0, NOW);
+    spool.put(message(MessageKind::Response, "new"), 0, NOW);
     spool.flush(NOW);
     spool.sync(NOW);
     assert_eq!(spool.state(), State::Ok, "{case}");
@@ -117,7 +117,7 @@ fn after_a_sync_that_failed_nothing_rests_on_the_old_file() {
     for seed in 0..200 {
         let disk = FaultyDisk::new(seed);
         let (mut spool, _) = Spool::open(disk.clone(), &small(), NOW);
-        spool.put(message(Kind::Response, text(1, 2_000)), 0, NOW);
+        spool.put(message(MessageKind::Response, text(1, 2_000)), 0, NOW);
         spool.flush(NOW);
         disk.set(Faults { sync_fails: true, ..Faults::default() });
         spool.sync(NOW);
@@ -140,7 +140,7 @@ fn a_rename_counts_when_the_folder_is_synced() {
     for seed in 0..50 {
         let disk = FaultyDisk::new(seed);
         let (mut spool, _) = Spool::open(disk.clone(), &small(), NOW);
-        spool.put(message(Kind::Response, "one"), 0, NOW);
+        spool.put(message(MessageKind::Response, "one"), 0, NOW);
         disk.set(Faults { folder_sync_fails: true, ..Faults::default() });
         assert!(spool.compact(NOW).is_err());
         disk.set(Faults::default());

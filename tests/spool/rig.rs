@@ -3,7 +3,7 @@
 use crate::doubles::faulty_disk::FaultyDisk;
 use bytes::Bytes;
 use infiniservice::internals::port::TrackedFrame;
-use infiniservice::internals::spool::{DurableMessage, Kind, SIZE_MIN, Settings, Spool};
+use infiniservice::internals::spool::{DurableMessage, MessageKind, SIZE_MIN, Settings, Spool};
 use infiniservice::model::Frame;
 use tokio::time::Instant;
 
@@ -22,7 +22,7 @@ pub fn frame(text: impl Into<Bytes>) -> Frame {
     Frame::new(text, 1, Instant::now())
 }
 
-pub fn message(kind: Kind, text: impl Into<Bytes>) -> DurableMessage {
+pub fn message(kind: MessageKind, text: impl Into<Bytes>) -> DurableMessage {
     DurableMessage { frame: frame(text), kind, request: 0 }
 }
 

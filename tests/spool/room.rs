@@ -1,7 +1,7 @@
 //! Full and failing disks, and a full spool: what is evicted, and what never is.
 
 use crate::doubles::faulty_disk::{Faults, FaultyDisk};
-use infiniservice::internals::spool::{Kind, MEMORY_MAX, SIZE_MIN, Spool, State, scan};
+use infiniservice::internals::spool::{MEMORY_MAX, MessageKind, SIZE_MIN, Spool, State, scan};
 
 use super::rig::{NOW, all, message, settings, small, text, texts};
 
@@ -11,7 +11,7 @@ fn a_full_disk_is_a_state_that_ends_and_nothing_is_lost() {
     let (mut spool, _) = Spool::open(disk.clone(), &settings(4 << 20), NOW);
     disk.set(Faults { space: Some(4_000), ..Faults::default() });
     for number in 0..20 {
-        spool.put(message(Kind::Response, text(number, 500)), 0, NOW);
+        spool.put(message(MessageKind::Response, text(number, 500)), 0, NOW);
         spool.flush(NOW);
     }
     assert!(matches!(spool.state(), State::Failing(why) if why.contains("no space")));
@@ -57,7 +57,7 @@ fn a_spool_is_emptied_on_a_disk_that_takes_not_a_byte() {
     let disk = FaultyDisk::new(1);
     let (mut spool, _) = Spool::open(disk.clone(), &settings(4 << 20), NOW);
     for number in 0..20 {
-        spool.put(message(Kind::Response, text(number, 500)), 0, NOW);
+        spool.put(message(MessageKind::Response, text(number, 500)), 0, NOW);
     }
     spool.flush(NOW);
     drop(spool);
@@ -82,16 +82,19 @@ fn while_the_disk_fails_memory_is_bounded_and_as_little_as_possible_is_evicted()
     let disk = FaultyDisk::new(1);
     let (mut spool, _) = Spool::open(disk.clone(), &settings(64 << 20), NOW);
     disk.set(Faults { write_fails: true, ..Faults::default() });
-    spool.put(message(Kind::Completion, "first"), 0, NOW);
+    spool.put(message(MessageKind::Completion, "first"), 0, NOW);
     for number in 0..200 {
-        let kind = if number % 2 == 0 { Kind::Event } else { Kind::Response };
+        let kind = if number % 2 == 0 { MessageKind::Event } else { MessageKind::Response };
         spool.put(message(kind, text(number, 40 << 10)), 0, NOW);
         spool.flush(NOW);
     }
     assert!(spool.bytes() <= MEMORY_MAX && spool.bytes() > MEMORY_MAX / 8 * 7);
-    let stored: Vec<Kind> = spool.waiting().iter().map(|item| item.kind).collect();
-    assert_eq!(stored[0], Kind::Completion);
-    assert!(stored.iter().filter(|kind| **kind == Kind::Response).count() >= 99, "{stored:?}");
+    let stored: Vec<MessageKind> = spool.waiting().iter().map(|item| item.kind).collect();
+    assert_eq!(stored[0], MessageKind::Completion);
+    assert!(
+        stored.iter().filter(|kind| **kind == MessageKind::Response).count() >= 99,
+        "{stored:?}"
+    );
     let lost: u64 = spool
         .losses()
         .iter()
@@ -108,7 +111,7 @@ fn while_the_disk_fails_memory_is_bounded_and_as_little_as_possible_is_evicted()
 fn a_full_spool_evicts_events_before_replies_and_replies_before_completions() {
     let disk = FaultyDisk::new(1);
     let (mut spool, _) = Spool::open(disk.clone(), &small(), NOW);
-    let kinds = [Kind::Completion, Kind::Response, Kind::Event];
+    let kinds = [MessageKind::Completion, MessageKind::Response, MessageKind::Event];
     let mut number = 0;
     for kind in kinds {
         for _ in 0..15 {
@@ -121,19 +124,19 @@ fn a_full_spool_evicts_events_before_replies_and_replies_before_completions() {
         kinds.map(|kind| spool.waiting().iter().filter(|item| item.kind == kind).count())
     };
     for number in 100..110 {
-        spool.put(message(Kind::Response, text(number, 1_000)), 0, NOW);
+        spool.put(message(MessageKind::Response, text(number, 1_000)), 0, NOW);
     }
     assert_eq!((spool.state(), count(&spool)), (State::Full, [15, 25, 7]));
-    let events = spool.waiting().iter().filter(|item| item.kind == Kind::Event);
+    let events = spool.waiting().iter().filter(|item| item.kind == MessageKind::Event);
     assert!(events.map(|item| item.seq).min() == Some(39), "the oldest events went");
     for number in 200..260 {
-        spool.put(message(Kind::Completion, text(number, 1_000)), 0, NOW);
+        spool.put(message(MessageKind::Completion, text(number, 1_000)), 0, NOW);
     }
     assert_eq!(count(&spool), [47, 0, 0]);
     let newest = spool.waiting().back().unwrap().seq;
-    spool.put(message(Kind::Event, text(299, 1_000)), 0, NOW);
+    spool.put(message(MessageKind::Event, text(299, 1_000)), 0, NOW);
     assert_eq!((count(&spool), spool.waiting().back().unwrap().seq), ([47, 0, 0], newest));
-    spool.put(message(Kind::Completion, text(300, 1_000)), newest, NOW);
+    spool.put(message(MessageKind::Completion, text(300, 1_000)), newest, NOW);
     assert_eq!(spool.waiting().back().unwrap().seq, newest, "what the port has is not shed");
     spool.losses();
 
@@ -154,7 +157,7 @@ fn the_file_stays_within_its_size_and_short_when_nothing_waits() {
     let (mut spool, _) = Spool::open(disk.clone(), &small(), NOW);
     let empty = disk.bytes().len();
     for number in 1..=2_000 {
-        spool.put(message(Kind::Response, text(number, 900)), 0, NOW);
+        spool.put(message(MessageKind::Response, text(number, 900)), 0, NOW);
         spool.flush(NOW);
         assert!(disk.bytes().len() as u64 <= SIZE_MIN);
         if number % 30 == 0 {
@@ -167,11 +170,11 @@ fn the_file_stays_within_its_size_and_short_when_nothing_waits() {
     spool.tidy(NOW);
     assert_eq!(disk.bytes().len(), empty);
     assert!(!disk.bytes().windows(10).any(|part| part == b"aaaaaaaaaa"), "no byte of them is left");
-    spool.put(message(Kind::Response, "next"), 0, NOW);
+    spool.put(message(MessageKind::Response, "next"), 0, NOW);
     assert_eq!(all(&mut spool)[0].seq, 2_001);
     drop(spool);
     let (mut spool, _) = Spool::open(disk, &small(), NOW);
-    spool.put(message(Kind::Response, "after"), 0, NOW);
+    spool.put(message(MessageKind::Response, "after"), 0, NOW);
     assert!(all(&mut spool)[0].seq >= 2_001, "numbers rise, also with an empty file");
 }
 
@@ -179,9 +182,9 @@ fn the_file_stays_within_its_size_and_short_when_nothing_waits() {
 fn an_item_too_long_for_the_file_takes_no_place_of_one_that_fits() {
     let disk = FaultyDisk::new(1);
     let (mut spool, _) = Spool::open(disk.clone(), &small(), NOW);
-    spool.put(message(Kind::Response, text(1, 1_000_000)), 0, NOW);
+    spool.put(message(MessageKind::Response, text(1, 1_000_000)), 0, NOW);
     spool.flush(NOW);
-    spool.put(message(Kind::Event, text(2, 500)), 1, NOW);
+    spool.put(message(MessageKind::Event, text(2, 500)), 1, NOW);
     spool.flush(NOW);
     assert_eq!((spool.losses(), spool.waiting().len()), (vec![], 2), "the port has the long one");
     let (mut next, _) = Spool::open(FaultyDisk::with(1, &disk.bytes()), &small(), NOW);

@@ -7,8 +7,8 @@ use std::time::Duration;
 use infiniservice::internals::port::TrackedFrame;
 use infiniservice::internals::record_file::Storage;
 use infiniservice::internals::spool::{
-    DurableMessage, DurableSink, Kind, Machine, SIZE_MIN, Settings, Spool, SpoolStatus, SpoolTask,
-    State, open,
+    DurableMessage, DurableSink, Machine, MessageKind, SIZE_MIN, Settings, Spool, SpoolStatus,
+    SpoolTask, State, open,
 };
 use infiniservice::model::{Frame, Unacknowledged};
 use infiniservice::pipeline::StageCounts;
@@ -52,7 +52,7 @@ impl Rig {
         Self::with(Spool::open(disk.clone(), &settings(4 << 20), NOW).0, 64)
     }
 
-    async fn send(&self, kind: Kind, text: impl Into<bytes::Bytes>) {
+    async fn send(&self, kind: MessageKind, text: impl Into<bytes::Bytes>) {
         self.inbox.as_ref().unwrap().send(message(kind, text)).await.unwrap();
     }
 
@@ -96,7 +96,7 @@ async fn a_message_is_on_disk_before_the_port_has_it_and_removed_when_it_is_ackn
     let mut rig = Rig::on(&disk);
     let empty = disk.bytes().len();
     for number in 1..=3 {
-        rig.send(Kind::Response, text(number, 100)).await;
+        rig.send(MessageKind::Response, text(number, 100)).await;
         assert_eq!(rig.next().await, (number, text(number, 100), false));
         let whole = text(number, 100);
         assert!(disk.bytes().windows(100).any(|part| part == whole.as_bytes()));
@@ -119,7 +119,7 @@ async fn a_power_cut_takes_fifty_milliseconds_at_most() {
         let rig = Rig::on(&disk);
         let steps = disk.steps();
         for number in 1..=20 {
-            rig.send(Kind::Event, text(number, 2_000)).await;
+            rig.send(MessageKind::Event, text(number, 2_000)).await;
             sleep(Duration::from_millis(1)).await;
         }
         assert!(disk.steps() <= steps + 20, "not a sync for each");
@@ -135,15 +135,15 @@ async fn a_power_cut_takes_fifty_milliseconds_at_most() {
 async fn messages_of_an_earlier_run_go_first_and_are_marked() {
     let disk = FaultyDisk::new(1);
     let mut rig = Rig::on(&disk);
-    rig.send(Kind::Response, "one").await;
-    rig.send(Kind::Response, "two").await;
-    rig.send(Kind::Response, "three").await;
+    rig.send(MessageKind::Response, "one").await;
+    rig.send(MessageKind::Response, "two").await;
+    rig.send(MessageKind::Response, "three").await;
     rig.next().await;
     rig.read(1);
     assert_eq!(rig.end().await.len(), 2);
 
     let mut rig = Rig::on(&disk);
-    rig.send(Kind::Response, "new").await;
+    rig.send(MessageKind::Response, "new").await;
     assert_eq!(rig.next().await, (2, "two".into(), true));
     assert_eq!(rig.next().await, (3, "three".into(), true));
     assert_eq!(rig.next().await, (4, "new".into(), false));
@@ -163,7 +163,7 @@ async fn an_absent_host_delays_no_sender_and_gets_all_in_order_when_it_connects(
     let mut rig = Rig::with(Spool::open(disk, &settings(4 << 20), NOW).0, 4);
     let began = Instant::now();
     for number in 1..=1_000 {
-        rig.send(Kind::Response, text(number, 1_500)).await;
+        rig.send(MessageKind::Response, text(number, 1_500)).await;
     }
     rig.settle().await;
     assert!(began.elapsed() < Duration::from_secs(1), "nobody waited");
@@ -180,7 +180,7 @@ async fn an_absent_host_delays_no_sender_and_gets_all_in_order_when_it_connects(
 async fn the_port_is_given_no_more_than_it_can_use() {
     let mut rig = Rig::on(&FaultyDisk::new(1));
     for number in 1..=20 {
-        rig.send(Kind::Response, text(number, 60 << 10)).await;
+        rig.send(MessageKind::Response, text(number, 60 << 10)).await;
     }
     rig.settle().await;
     // A quarter of the spool, which is a MiB.
@@ -197,7 +197,7 @@ async fn a_full_disk_is_reported_and_recovered_from_and_all_messages_arrive() {
     let mut rig = Rig::on(&disk);
     disk.set(Faults { space: Some(1_000), ..Faults::default() });
     for number in 1..=10 {
-        rig.send(Kind::Response, text(number, 300)).await;
+        rig.send(MessageKind::Response, text(number, 300)).await;
         assert_eq!(rig.next().await.0, number, "also from memory");
     }
     let waiting = rig.backlog.now();
@@ -216,7 +216,7 @@ async fn the_counters_add_up_where_tombstones_replace_evicted_replies() {
     let settings = Settings { tombstone: Some(|line, _| Some(line[..8].to_vec())), ..small() };
     let mut rig = Rig::with(Spool::open(disk.clone(), &settings, NOW).0, 1);
     for number in 1..=20 {
-        rig.send(Kind::Response, text(number, 10_000)).await;
+        rig.send(MessageKind::Response, text(number, 10_000)).await;
         rig.settle().await;
         rig.counts();
     }
@@ -237,7 +237,7 @@ async fn without_a_file_messages_are_in_bounded_memory() {
     let (spool, _) = Spool::<FaultyDisk>::in_memory(&settings(SIZE_MIN), NOW);
     let mut rig = Rig::with(spool, 1);
     for number in 1..=200 {
-        rig.send(Kind::Event, text(number, 1_000)).await;
+        rig.send(MessageKind::Event, text(number, 1_000)).await;
         rig.settle().await;
     }
     rig.settle().await;
@@ -248,7 +248,7 @@ async fn without_a_file_messages_are_in_bounded_memory() {
     assert_eq!(rig.next().await.0, 1, "what the port has is not taken back");
     let second = rig.next().await;
     assert_eq!(second.1, text(second.0, 1_000));
-    rig.send(Kind::Completion, vec![b'x'; 1 << 20]).await;
+    rig.send(MessageKind::Completion, vec![b'x'; 1 << 20]).await;
     rig.read(200);
     rig.settle().await;
     rig.counts();
@@ -259,9 +259,9 @@ async fn a_frame_longer_than_the_spool_passes_through_memory() {
     let (spool, _) = Spool::open(FaultyDisk::new(1), &settings(SIZE_MIN), NOW);
     let mut rig = Rig::with(spool, 64);
     for number in 1..=3 {
-        rig.send(Kind::Response, text(number, 1 << 20)).await;
+        rig.send(MessageKind::Response, text(number, 1 << 20)).await;
         assert_eq!(rig.next().await.1.len(), 1 << 20);
-        rig.send(Kind::Event, "small").await;
+        rig.send(MessageKind::Event, "small").await;
         rig.read(2 * number - 1);
         assert_eq!(rig.next().await, (2 * number, "small".into(), false));
         rig.read(2 * number);
@@ -274,12 +274,12 @@ async fn a_frame_longer_than_the_spool_passes_through_memory() {
 async fn a_machine_with_a_new_identity_drops_what_waits() {
     let disk = FaultyDisk::new(1);
     let mut rig = Rig::on(&disk);
-    rig.send(Kind::Response, "of the first").await;
+    rig.send(MessageKind::Response, "of the first").await;
     rig.next().await;
     rig.became.send_replace(Some(Machine { life: 1, identity: "another".into() }));
     rig.settle().await;
     assert_eq!((rig.counts().dropped, rig.backlog.now().items), (vec![("cloned", 1)], 0));
-    rig.send(Kind::Response, "of the second").await;
+    rig.send(MessageKind::Response, "of the second").await;
     assert_eq!(rig.next().await.1, "of the second");
     rig.end().await;
     let (_, opened) = Spool::open(disk.clone(), &settings(4 << 20), NOW);
@@ -294,7 +294,7 @@ async fn the_task_stores_messages_after_the_port_has_ended() {
     drop((port, read));
     let inbox = inbox.unwrap();
     for number in 0..300 {
-        inbox.send(message(Kind::Completion, text(number, 10))).await.unwrap();
+        inbox.send(message(MessageKind::Completion, text(number, 10))).await.unwrap();
     }
     drop(inbox);
     assert_eq!(task.await.unwrap(), ExitStatus::Done);
@@ -352,7 +352,7 @@ async fn a_panic_in_the_middle_loses_and_doubles_nothing() {
     let (spool, _) = Spool::open(Panics(disk.clone(), 0), &settings(4 << 20), NOW);
     let mut rig = Rig::with(spool, 64);
     for number in 1..=30 {
-        rig.send(Kind::Response, text(number, 50)).await;
+        rig.send(MessageKind::Response, text(number, 50)).await;
         assert_eq!(rig.next().await, (number, text(number, 50), false));
         sleep(Duration::from_secs(20)).await;
     }
@@ -372,7 +372,7 @@ async fn the_hop_through_a_real_file_is_short() {
     for number in 1..=1_000_u64 {
         let body = text(number, 2_000);
         let began = Instant::now();
-        rig.send(Kind::Response, body).await;
+        rig.send(MessageKind::Response, body).await;
         rig.next().await;
         took.push(began.elapsed());
         rig.read(number);
@@ -385,7 +385,7 @@ async fn the_hop_through_a_real_file_is_short() {
 
     let began = Instant::now();
     for number in 1_001..=6_000_u64 {
-        rig.send(Kind::Response, text(number, 2_000)).await;
+        rig.send(MessageKind::Response, text(number, 2_000)).await;
         while rig.backlog.now().items > 500 || !rig.port.is_empty() {
             let seq = rig.next().await.0;
             rig.read(seq);

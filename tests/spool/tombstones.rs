@@ -4,7 +4,7 @@ use crate::doubles::faulty_disk::{Faults, FaultyDisk};
 use std::time::SystemTime;
 
 use infiniservice::internals::spool::{
-    ITEMS_MAX, Kind, SIZE, SIZE_MIN, Settings, Spool, State, TOMBSTONE_MAX, scan,
+    ITEMS_MAX, MessageKind, SIZE, SIZE_MIN, Settings, Spool, State, TOMBSTONE_MAX, scan,
 };
 use tokio::time::Instant;
 
@@ -39,7 +39,7 @@ fn an_evicted_long_reply_leaves_a_tombstone_and_is_counted() {
     let disk = FaultyDisk::new(1);
     let mut spool = spool(&disk);
     for number in 0..6 {
-        spool.put(message(Kind::Response, text(number, 10_000)), 0, NOW);
+        spool.put(message(MessageKind::Response, text(number, 10_000)), 0, NOW);
         spool.flush(NOW);
     }
     // 48 KiB are for waiting records: four replies, and a tombstone for each of the others.
@@ -59,13 +59,13 @@ fn an_evicted_long_reply_leaves_a_tombstone_and_is_counted() {
 fn refusals_go_before_answers_and_short_answers_after_long_ones() {
     let disk = FaultyDisk::new(1);
     let mut spool = spool(&disk);
-    spool.put(message(Kind::Response, text(1, 2 * TOMBSTONE_MAX)), 0, NOW);
-    spool.put(message(Kind::Response, text(2, 20_000)), 0, NOW);
-    spool.put(message(Kind::Refusal, text(3, 20_000)), 0, NOW);
+    spool.put(message(MessageKind::Response, text(1, 2 * TOMBSTONE_MAX)), 0, NOW);
+    spool.put(message(MessageKind::Response, text(2, 20_000)), 0, NOW);
+    spool.put(message(MessageKind::Refusal, text(3, 20_000)), 0, NOW);
     spool.flush(NOW);
-    spool.put(message(Kind::Response, text(4, 20_000)), 0, NOW);
+    spool.put(message(MessageKind::Response, text(4, 20_000)), 0, NOW);
     assert_eq!(shown(&mut spool), ["1", "2", "4"], "of a refusal no word stays");
-    spool.put(message(Kind::Response, text(5, 20_000)), 0, NOW);
+    spool.put(message(MessageKind::Response, text(5, 20_000)), 0, NOW);
     assert_eq!(shown(&mut spool), ["1", "4", "lost 2", "5"]);
 }
 
@@ -75,7 +75,7 @@ fn a_spool_that_is_full_of_short_answers_goes_on_with_the_newest() {
     let mut spool = spool(&disk);
     for number in 0..2_000 {
         let length = if number % 3 == 0 { 3_000 } else { 300 };
-        spool.put(message(Kind::Response, text(number, length)), 0, NOW);
+        spool.put(message(MessageKind::Response, text(number, length)), 0, NOW);
         spool.flush(NOW);
         let (bytes, most) = (spool.bytes(), SIZE_MIN / 4 * 3);
         assert!(bytes <= most && bytes > most / 2 || number < 50, "{number}: {bytes}");
@@ -91,7 +91,7 @@ fn tombstones_stay_in_memory_while_the_disk_fails() {
     let mut spool = spool(&disk);
     disk.set(Faults { write_fails: true, ..Faults::default() });
     for number in 0..8 {
-        spool.put(message(Kind::Response, text(number, 10_000)), 0, NOW);
+        spool.put(message(MessageKind::Response, text(number, 10_000)), 0, NOW);
         spool.flush(NOW);
     }
     let stored = shown(&mut spool);
@@ -107,9 +107,9 @@ fn a_spool_that_was_made_smaller_evicts_as_a_full_one() {
     let disk = FaultyDisk::new(1);
     let mut large = of_size(SIZE, &disk);
     for (number, length) in [(0, 20_000), (1, 100_000), (2, 20_000), (3, 20_000), (4, 100)] {
-        large.put(message(Kind::Response, text(number, length)), 0, NOW);
+        large.put(message(MessageKind::Response, text(number, length)), 0, NOW);
     }
-    large.put(message(Kind::Completion, text(5, 20_000)), 0, NOW);
+    large.put(message(MessageKind::Completion, text(5, 20_000)), 0, NOW);
     large.flush(NOW);
     drop(large);
 
@@ -120,7 +120,7 @@ fn a_spool_that_was_made_smaller_evicts_as_a_full_one() {
     let left = ["3", "4", "5", "lost 1", "lost 0", "lost 2"];
     assert_eq!(shown(&mut small), left);
     // And it takes what comes, as if it had never been larger.
-    small.put(message(Kind::Completion, text(6, 20_000)), 0, NOW);
+    small.put(message(MessageKind::Completion, text(6, 20_000)), 0, NOW);
     assert_eq!(small.losses(), [("spool full", 1)]);
     small.flush(NOW);
     drop(small);
@@ -133,7 +133,7 @@ fn a_reply_that_finds_no_room_when_it_comes_leaves_a_tombstone() {
     let disk = FaultyDisk::new(1);
     let mut spool = spool(&disk);
     for number in 1..=20 {
-        spool.put(message(Kind::Response, text(number, 30_000)), 1, NOW);
+        spool.put(message(MessageKind::Response, text(number, 30_000)), 1, NOW);
         spool.flush(NOW);
     }
     // The port has the first in hand; beside it there is no room for another.
@@ -143,7 +143,7 @@ fn a_reply_that_finds_no_room_when_it_comes_leaves_a_tombstone() {
     assert!(scan(&mut disk.clone(), u64::MAX).corruptions.is_empty());
 
     // One that is too long for any spool is no different.
-    spool.put(message(Kind::Response, text(21, 3 << 20)), 1, NOW);
+    spool.put(message(MessageKind::Response, text(21, 3 << 20)), 1, NOW);
     assert_eq!(shown(&mut spool).last().unwrap(), "lost 21");
     assert_eq!(spool.losses(), [("long", 1)]);
 }
@@ -152,11 +152,11 @@ fn a_reply_that_finds_no_room_when_it_comes_leaves_a_tombstone() {
 fn nothing_is_evicted_for_a_message_that_would_not_fit_anyway() {
     let disk = FaultyDisk::new(1);
     let mut spool = spool(&disk);
-    spool.put(message(Kind::Response, text(1, 30_000)), 0, NOW);
+    spool.put(message(MessageKind::Response, text(1, 30_000)), 0, NOW);
     for number in 2..=6 {
-        spool.put(message(Kind::Response, text(number, 800)), 1, NOW);
+        spool.put(message(MessageKind::Response, text(number, 800)), 1, NOW);
     }
-    spool.put(message(Kind::Response, text(7, 30_000)), 1, NOW);
+    spool.put(message(MessageKind::Response, text(7, 30_000)), 1, NOW);
     assert_eq!(shown(&mut spool), ["1", "2", "3", "4", "5", "6", "lost 7"]);
     assert_eq!(spool.losses(), [("spool full", 1)]);
 }

@@ -1,7 +1,7 @@
 //! A disk that cannot be read: that is no corruption.
 
 use crate::doubles::faulty_disk::{Faults, FaultyDisk};
-use infiniservice::internals::spool::{Kind, SIZE_MIN, Spool, State, scan};
+use infiniservice::internals::spool::{MessageKind, SIZE_MIN, Spool, State, scan};
 use tokio::time::Instant;
 
 use super::rig::{NOW, message, settings, text};
@@ -11,7 +11,7 @@ fn disk() -> FaultyDisk {
     let disk = FaultyDisk::new(1);
     let (mut spool, _) = Spool::open(disk.clone(), &settings(SIZE_MIN), NOW);
     for number in 1..=3 {
-        spool.put(message(Kind::Response, text(number, 2_000)), 0, NOW);
+        spool.put(message(MessageKind::Response, text(number, 2_000)), 0, NOW);
     }
     spool.flush(NOW);
     spool.sync(NOW);
@@ -42,7 +42,7 @@ fn a_file_that_cannot_be_read_at_the_start_is_left_for_the_next_one() {
         assert_eq!((opened.waiting, opened.corruptions), (0, vec![]));
         assert_eq!(spool.state(), State::Memory);
 
-        spool.put(message(Kind::Response, "new"), 0, NOW);
+        spool.put(message(MessageKind::Response, "new"), 0, NOW);
         spool.flush(NOW);
         spool.sync(NOW);
         spool.retry(NOW);

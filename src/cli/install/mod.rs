@@ -15,7 +15,7 @@ use std::time::Duration;
 use clap::Args;
 
 use self::error::InstallError;
-use self::tree::{Change, File, Kind, Tree};
+use self::tree::{Change, File, FileKind, Tree};
 use super::{EXIT_SYSTEM, complain, init, refuse, say, unless};
 use crate::commands::systemd;
 use crate::config::DEFAULT_FOLDER;
@@ -160,22 +160,22 @@ fn files(program: Vec<u8>) -> Vec<File> {
         path: PROGRAM.to_owned(),
         mode: 0o755,
         bytes: Cow::Owned(program),
-        kind: Kind::Program,
+        kind: FileKind::Program,
     };
     let unit = include_str!("../../../packaging/infiniservice.service");
     let rule = include_str!("../../../packaging/60-infiniservice.rules");
     let variables = include_str!("../../../packaging/agent.env");
     let mut files = vec![
         program,
-        file(&format!("{SETTINGS}/agent.env"), 0o600, variables, Kind::Setting),
-        file(UNIT, 0o644, unit, Kind::System),
-        file(RULE, 0o644, rule, Kind::System),
+        file(&format!("{SETTINGS}/agent.env"), 0o600, variables, FileKind::Setting),
+        file(UNIT, 0o644, unit, FileKind::System),
+        file(RULE, 0o644, rule, FileKind::System),
     ];
     files.extend(init::files(Path::new(DEFAULT_FOLDER)).map(|(path, text)| File {
         path: path.to_string_lossy().into_owned(),
         mode: 0o644,
         bytes: Cow::Owned(text.into_bytes()),
-        kind: Kind::Setting,
+        kind: FileKind::Setting,
     }));
     files
 }

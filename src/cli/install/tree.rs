@@ -27,12 +27,12 @@ pub(super) struct File {
     pub(super) path: String,
     pub(super) mode: u32,
     pub(super) bytes: Cow<'static, [u8]>,
-    pub(super) kind: Kind,
+    pub(super) kind: FileKind,
 }
 
 /// What a file is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum FileKind {
     /// The executable: always replaced.
     Program,
     /// For systemd and udev: written again where it was removed.
@@ -106,10 +106,10 @@ impl<'a> Tree<'a> {
             self.new_folders(&file.path, &mut record)?;
             let hash = hash(&file.bytes);
             let what = match self.look(&file.path)? {
-                None if file.kind == Kind::Setting && old.is_of(&file.path) => ChangeKind::Gone,
+                None if file.kind == FileKind::Setting && old.is_of(&file.path) => ChangeKind::Gone,
                 None => ChangeKind::Written,
                 Some(found) if found == hash => ChangeKind::Same,
-                Some(found) if file.kind == Kind::Program || old.has(&file.path, &found) => {
+                Some(found) if file.kind == FileKind::Program || old.has(&file.path, &found) => {
                     ChangeKind::Replaced
                 }
                 Some(_) => ChangeKind::Edited,

@@ -13,7 +13,7 @@ use crate::commands::outcome::Outcome;
 use crate::commands::request::{RAW_COMMAND, Refusal};
 use crate::model::Frame;
 use crate::pipeline::{EventCount, MemoryBudget, Output, Transform};
-use crate::spool::Kind;
+use crate::spool::MessageKind;
 use crate::wire::outbound::{self, AgentEvent, Breaker, Completion, ErrorReport, Response};
 
 /// A message to the host, periodic metrics aside.
@@ -94,7 +94,7 @@ pub struct OutboundFrame {
     /// The line.
     pub frame: Frame,
     /// The kind of a durable message; `None` if it is best-effort, for the connected host only.
-    pub durable: Option<Kind>,
+    pub durable: Option<MessageKind>,
     /// The number in the request log of the request that it replies to; 0 if there is none.
     pub request: u32,
 }
@@ -185,12 +185,12 @@ impl Outbound {
     }
 
     /// The kind of a durable message: some host must acknowledge it, if not this one.
-    fn durable_kind(&self) -> Option<Kind> {
+    fn durable_kind(&self) -> Option<MessageKind> {
         match self {
-            Self::Response { outcome, .. } if outcome.refused => Some(Kind::Refusal),
-            Self::Response { .. } => Some(Kind::Response),
-            Self::ScriptCompletion { .. } => Some(Kind::Completion),
-            Self::Event(_) => Some(Kind::Event),
+            Self::Response { outcome, .. } if outcome.refused => Some(MessageKind::Refusal),
+            Self::Response { .. } => Some(MessageKind::Response),
+            Self::ScriptCompletion { .. } => Some(MessageKind::Completion),
+            Self::Event(_) => Some(MessageKind::Event),
             Self::KeepAlive(_)
             | Self::Metrics(_)
             | Self::RequestPendingScripts { .. }
@@ -376,7 +376,7 @@ mod tests {
         let mut reply = Reply::new(CommandType::Action).with_clock(|| SystemTime::UNIX_EPOCH);
         reply.apply(Instant::now(), &response("OsInfo"), &mut out);
         let spoken = out.drain().next().unwrap();
-        assert_eq!(spoken.durable, Some(Kind::Response));
+        assert_eq!(spoken.durable, Some(MessageKind::Response));
         let word = lost(&spoken.frame.bytes, SystemTime::UNIX_EPOCH).unwrap();
         assert!(word.ends_with(b"\n") && word.len() < crate::spool::TOMBSTONE_MAX);
         let word: Value = serde_json::from_slice(&word).unwrap();
@@ -392,8 +392,8 @@ mod tests {
             Outbound::Response { id: "a1".to_owned(), action: "OsInfo".to_owned(), outcome }
                 .durable_kind()
         };
-        assert_eq!(durable(Outcome::refused("no")), Some(Kind::Refusal));
-        assert_eq!(durable(Outcome::failed("no")), Some(Kind::Response));
+        assert_eq!(durable(Outcome::refused("no")), Some(MessageKind::Refusal));
+        assert_eq!(durable(Outcome::failed("no")), Some(MessageKind::Response));
     }
 
     #[test]

@@ -133,7 +133,7 @@ impl ProcessesCollector {
             let name = (names.len(), stat.name.len());
             names.extend_from_slice(stat.name);
             rows.push(Row {
-                seen: Seen { pid, started: stat.started_ticks, ticks: stat.cpu_ticks },
+                seen: SeenProcess { pid, started: stat.started_ticks, ticks: stat.cpu_ticks },
                 parent: stat.parent,
                 state: stat.state,
                 rss_pages: stat.rss_pages,
@@ -335,7 +335,7 @@ impl Collector for ProcessesCollector {
 
 /// One process in one reading. An id that is used again has another start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Seen {
+struct SeenProcess {
     pid: u32,
     started: u64,
     ticks: u64,
@@ -343,7 +343,7 @@ struct Seen {
 
 #[derive(Debug, Clone)]
 struct Row {
-    seen: Seen,
+    seen: SeenProcess,
     parent: u32,
     state: u8,
     rss_pages: u64,
@@ -362,12 +362,12 @@ struct PreviousReading {
     /// Ticks since boot just before it.
     at: u64,
     /// In the order of the ids.
-    seen: Vec<Seen>,
+    seen: Vec<SeenProcess>,
 }
 
 impl PreviousReading {
     /// Processor time since then, in ticks, at most `most`; 0 where the counter says nothing.
-    fn spent(&self, now: &Seen, most: u64) -> u64 {
+    fn spent(&self, now: &SeenProcess, most: u64) -> u64 {
         let known = self.seen.binary_search_by_key(&now.pid, |seen| seen.pid);
         let then = match known.ok().map(|index| &self.seen[index]) {
             Some(then) if then.started == now.started => Some(then.ticks),
@@ -471,8 +471,8 @@ fn command_line(bytes: &[u8], how: CommandLine) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn seen(pid: u32, started: u64, ticks: u64) -> Seen {
-        Seen { pid, started, ticks }
+    fn seen(pid: u32, started: u64, ticks: u64) -> SeenProcess {
+        SeenProcess { pid, started, ticks }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::error::CommandError;
-use crate::relay::fleet::Kind;
+use crate::relay::fleet::LineKind;
 use crate::relay::outputs::Wrap;
 
 /// A reply, ready to be sent.
@@ -21,7 +21,7 @@ pub(crate) struct Reply {
 impl Reply {
     /// The line that the guest `vm` has answered with, in the object that its lines have.
     pub(crate) fn answer(wrap: &Wrap, vm: &str, line: &[u8]) -> Self {
-        let payload = wrap.object(vm, SystemTime::now(), Kind::Response, line);
+        let payload = wrap.object(vm, SystemTime::now(), LineKind::Response, line);
         Self { error: None, payload: payload.into() }
     }
 

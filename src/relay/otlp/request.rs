@@ -21,8 +21,8 @@ use prost::Message as _;
 use tokio::time::Instant;
 
 use crate::model::SystemMetrics;
-use crate::relay::fair_queue::Line;
-use crate::relay::fleet::{Guest, Kind};
+use crate::relay::fair_queue::GuestLine;
+use crate::relay::fleet::{Guest, LineKind};
 use crate::relay::metrics;
 use crate::wire::raw::Raw;
 
@@ -37,9 +37,9 @@ pub(super) struct Message {
 }
 
 /// The readings among `lines`, as metrics.
-pub(super) fn metrics(site: &str, lines: &[Line]) -> Message {
+pub(super) fn metrics(site: &str, lines: &[GuestLine]) -> Message {
     let (mut items, mut unreadable, mut resource_metrics) = (0, Vec::new(), Vec::new());
-    let readings = lines.iter().filter(|line| line.kind == Kind::Metrics);
+    let readings = lines.iter().filter(|line| line.kind == LineKind::Metrics);
     for (guest, lines) in by_guest(readings) {
         let mut points = Points::default();
         for line in lines {
@@ -65,9 +65,9 @@ pub(super) fn metrics(site: &str, lines: &[Line]) -> Message {
 }
 
 /// The other lines, as log records whose body is the line.
-pub(super) fn logs(site: &str, lines: &[Line]) -> Message {
+pub(super) fn logs(site: &str, lines: &[GuestLine]) -> Message {
     let (mut items, mut resource_logs) = (0, Vec::new());
-    let others = lines.iter().filter(|line| line.kind != Kind::Metrics);
+    let others = lines.iter().filter(|line| line.kind != LineKind::Metrics);
     for (guest, lines) in by_guest(others) {
         items += lines.len() as u64;
         resource_logs.push(ResourceLogs {
@@ -85,8 +85,10 @@ pub(super) fn logs(site: &str, lines: &[Line]) -> Message {
 }
 
 /// The lines of each guest, in their order.
-fn by_guest<'a>(lines: impl Iterator<Item = &'a Line>) -> Vec<(&'a Arc<Guest>, Vec<&'a Line>)> {
-    let mut guests = BTreeMap::<u64, (&Arc<Guest>, Vec<&Line>)>::new();
+fn by_guest<'a>(
+    lines: impl Iterator<Item = &'a GuestLine>,
+) -> Vec<(&'a Arc<Guest>, Vec<&'a GuestLine>)> {
+    let mut guests = BTreeMap::<u64, (&Arc<Guest>, Vec<&GuestLine>)>::new();
     for line in lines {
         guests.entry(line.guest.id).or_insert_with(|| (&line.guest, Vec::new())).1.push(line);
     }
@@ -125,7 +127,7 @@ fn nanoseconds(at: SystemTime) -> u64 {
 }
 
 /// A line as a record. Its time is when it came: what a guest says of its own clock is in the line.
-fn record(line: &Line) -> LogRecord {
+fn record(line: &GuestLine) -> LogRecord {
     let body = String::from_utf8_lossy(&line.bytes);
     let severity = Raw::parse(&body).ok().and_then(|line| {
         let [severity] = line.fields(["severity"]).ok()?;

@@ -38,7 +38,7 @@ pub(super) async fn check(cx: &Context) -> Check {
 
 /// What was seen in the time that was looked at.
 #[derive(Debug, Default)]
-struct Seen {
+struct Crashes {
     /// How far back the log reaches, at most [`LOOKED_BACK`].
     reaches: Duration,
     /// How often each program crashed.
@@ -54,15 +54,15 @@ enum ProgramEnd<'a> {
     Killed(&'a str),
 }
 
-fn look() -> io::Result<Seen> {
+fn look() -> io::Result<Crashes> {
     let now = clock_gettime(ClockId::Monotonic);
     let now = Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32);
-    let mut seen = Seen::default();
+    let mut seen = Crashes::default();
     read_kmsg(|record| seen.take(record, now))?;
     Ok(seen)
 }
 
-impl Seen {
+impl Crashes {
     /// Counts what a record of the kernel's log tells, where it is not too old by `now`.
     fn take(&mut self, record: &[u8], now: Duration) {
         let record = String::from_utf8_lossy(record);
@@ -77,7 +77,7 @@ impl Seen {
     }
 }
 
-fn judged(seen: &Seen) -> Check {
+fn judged(seen: &Crashes) -> Check {
     let (crashes, kills): (usize, usize) =
         (seen.crashed.values().sum(), seen.killed.values().sum());
     let most = |programs: &BTreeMap<String, usize>| {
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn only_what_the_kernel_said_in_the_last_day_counts() {
-        let mut seen = Seen::default();
+        let mut seen = Crashes::default();
         let now = Duration::from_micros(30 * HOUR);
         for (priority, hour, text) in [
             (6, 1, "old[1]: segfault at 0 ip 1"),
@@ -209,7 +209,7 @@ mod tests {
              in the last 24.0 hours by the kernel's log"
         );
         assert_eq!(check.details["crashed_programs"], json!([{ "program": "app", "times": 2 }]));
-        assert_eq!(judged(&Seen::default()).status, Status::Passed);
+        assert_eq!(judged(&Crashes::default()).status, Status::Passed);
     }
 
     #[tokio::test]
@@ -230,7 +230,7 @@ mod tests {
             bytes: Vec<u8>,
             text in "(6,1,1,-;)?((traps: |Out of memory: Killed process |a|\\[7|\\]: segfault at |\\] trap |\\(|\\) total-vm:){0,6})",
         ) {
-            let mut seen = Seen::default();
+            let mut seen = Crashes::default();
             seen.take(&bytes, Duration::ZERO);
             seen.take(text.as_bytes(), Duration::ZERO);
         }

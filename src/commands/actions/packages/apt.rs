@@ -17,7 +17,7 @@ use super::PackageError;
 use super::deb822::{Stanza, read_stanzas};
 use super::history::{PastUpdate, apt_history};
 use super::manager::{Answer, LookCloser, PackageManager, Parse, RestartCheck};
-use super::transaction::{Kind, Step, ask};
+use super::transaction::{Step, StepKind, ask};
 use super::upgrades::Upgrades;
 use super::{ChangeKind, FOUND_MAX, Operation, Package, Planned, Root, dpkg};
 use crate::commands::argument::{PackageName, Query};
@@ -123,7 +123,7 @@ fn steps(
     deadline: Instant,
 ) -> Result<Vec<Step>, PackageError> {
     let act = |words: &[&str]| act(place, deadline, words);
-    let ask = |words: &[&str]| get(place, deadline, words, Kind::Ask);
+    let ask = |words: &[&str]| get(place, deadline, words, StepKind::Ask);
     Ok(match change {
         Operation::Install(name) => {
             vec![known(place, deadline, name)?, act(&["install", "--", name.as_str()])]
@@ -223,7 +223,7 @@ async fn pending(place: &Root, cx: &Context, sizes: bool) -> Result<Upgrades, Pa
 fn simulate(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
     let ask = |words: &[&str]| {
         let options = ["--simulate", "--assume-yes", "-o", "APT::Cmd::Pattern-Only=true"];
-        get(place, deadline, &[&options, words].concat(), Kind::Ask)
+        get(place, deadline, &[&options, words].concat(), StepKind::Ask)
     };
     match change {
         Operation::Install(name) => vec![ask(&["install", "--", name.as_str()])],
@@ -276,18 +276,18 @@ fn act(place: &Root, deadline: Instant, words: &[&str]) -> Step {
         "-o",
         &lock,
     ];
-    get(place, deadline, &[&options, words].concat(), Kind::Act)
+    get(place, deadline, &[&options, words].concat(), StepKind::Act)
 }
 
-fn get(place: &Root, deadline: Instant, words: &[&str], kind: Kind) -> Step {
+fn get(place: &Root, deadline: Instant, words: &[&str], kind: StepKind) -> Step {
     let words = match kind {
-        Kind::Act => words.to_vec(),
+        StepKind::Act => words.to_vec(),
         _ => [&["--quiet", "-o", "Debug::NoLocking=1"], words].concat(),
     };
     Step::new("apt-get", arguments(place, &words), deadline, kind)
 }
 
-fn cache(place: &Root, deadline: Instant, words: &[&str], kind: Kind) -> Step {
+fn cache(place: &Root, deadline: Instant, words: &[&str], kind: StepKind) -> Step {
     Step::new("apt-cache", arguments(place, words), deadline, kind)
 }
 
@@ -320,13 +320,13 @@ fn known(place: &Root, deadline: Instant, name: &PackageName) -> Result<Step, Pa
         return Err(PackageError::DebianName);
     }
     let lines = vec![format!("{name}:"), format!("{base}:")];
-    Ok(cache(place, deadline, &["policy", "--", name], Kind::Known(lines)))
+    Ok(cache(place, deadline, &["policy", "--", name], StepKind::Known(lines)))
 }
 
 fn policy(place: &Root, deadline: Instant, names: &[String]) -> Step {
     let names = names.iter().map(String::as_str);
     let words: Vec<&str> = ["policy", "--"].into_iter().chain(names).collect();
-    cache(place, deadline, &words, Kind::Ask)
+    cache(place, deadline, &words, StepKind::Ask)
 }
 
 /// The words of a query are regular expressions to apt, so its signs are quoted.
@@ -336,7 +336,7 @@ fn search_step(place: &Root, deadline: Instant, query: &Query, names_only: bool)
     words.extend(names_only.then_some("--names-only"));
     words.push("--");
     words.extend(quoted.iter().map(String::as_str));
-    cache(place, deadline, &words, Kind::Ask)
+    cache(place, deadline, &words, StepKind::Ask)
 }
 
 fn quote(word: &str) -> String {
@@ -356,7 +356,7 @@ mod tests {
         }
         let name = PackageName::new("sudo-").unwrap();
         let steps = steps(&place, Operation::Install(&name), deadline).unwrap();
-        assert!(matches!(&steps[0].kind, Kind::Known(lines) if *lines == ["sudo-:", "sudo-:"]));
+        assert!(matches!(&steps[0].kind, StepKind::Known(lines) if *lines == ["sudo-:", "sudo-:"]));
         assert_eq!(steps[0].argv(), ["apt-cache", "policy", "--", "sudo-"]);
     }
 

@@ -13,7 +13,7 @@ use super::super::Context;
 use super::PackageError;
 use super::history::{PastUpdate, dnf_history};
 use super::manager::{Answer, PackageManager, Parse};
-use super::transaction::{Kind, Step, ask};
+use super::transaction::{Step, StepKind, ask};
 use super::upgrades::{Upgrade, Upgrades};
 use super::{ChangeKind, FOUND_MAX, Operation, Package, Planned, Root, rpm};
 use crate::commands::argument::{PackageName, Query};
@@ -89,10 +89,10 @@ impl PackageManager for Dnf {
 
 /// The steps of `change`.
 fn steps(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
-    let act = |words: &[&str]| dnf(place, deadline, words, Kind::Act);
+    let act = |words: &[&str]| dnf(place, deadline, words, StepKind::Act);
     let upgrades = |words: &[&str]| {
         let upgrades = ["repoquery", "--upgrades", "--latest-limit=1", "--qf", FORMAT];
-        dnf(place, deadline, &[&upgrades, words].concat(), Kind::Ask)
+        dnf(place, deadline, &[&upgrades, words].concat(), StepKind::Ask)
     };
     match change {
         Operation::Install(name) => {
@@ -124,7 +124,7 @@ fn steps(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
         Operation::Check | Operation::CheckSizes => {
             vec![upgrades(&[]), upgrades(&["--security"]), rpm::query(place, deadline, &[])]
         }
-        Operation::History => vec![dnf(place, deadline, &["history", "list"], Kind::Ask)],
+        Operation::History => vec![dnf(place, deadline, &["history", "list"], StepKind::Ask)],
     }
 }
 
@@ -169,7 +169,7 @@ async fn pending(place: &Root, cx: &Context) -> Result<Upgrades, PackageError> {
     // Without what excludes packages there may be more. A dnf that does not know these options tells none.
     let free = ["--disableexcludes=all", "--disableplugin=versionlock"];
     let query = ["repoquery", "--upgrades", "--latest-limit=1", "--qf", FORMAT];
-    let step = dnf(place, cx.deadline, &[&free[..], &query].concat(), Kind::Ask);
+    let step = dnf(place, cx.deadline, &[&free[..], &query].concat(), StepKind::Ask);
     if let Ok((all, _)) = ask(cx, &step, &[0]).await {
         let more = upgrades(&all, &secure, &there, false).list;
         let known: HashSet<_> =
@@ -190,8 +190,8 @@ fn simulate(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step>
         Operation::UpgradeAll => &["upgrade", "--refresh"],
         _ => return Vec::new(),
     };
-    let mut step = dnf(place, deadline, words, Kind::Act);
-    step.kind = Kind::Ask;
+    let mut step = dnf(place, deadline, words, StepKind::Act);
+    step.kind = StepKind::Ask;
     step.program.arguments[0] = "--assumeno".into();
     vec![step]
 }
@@ -273,25 +273,25 @@ fn found(text: &str) -> Vec<&str> {
 /// Asks whether exactly this is the name, or name and architecture, of a package in a repository.
 fn offered(place: &Root, deadline: Instant, name: &PackageName) -> Step {
     let words = ["repoquery", "--qf", "%{name}\\n%{name}.%{arch}\\n", "--", name.as_str()];
-    dnf(place, deadline, &words, Kind::Known(vec![name.to_string()]))
+    dnf(place, deadline, &words, StepKind::Known(vec![name.to_string()]))
 }
 
 fn search_step(place: &Root, deadline: Instant, query: &Query) -> Step {
     let words = query.as_str().split_ascii_whitespace();
     let words: Vec<&str> = ["search", "--"].into_iter().chain(words).collect();
-    dnf(place, deadline, &words, Kind::Ask)
+    dnf(place, deadline, &words, StepKind::Ask)
 }
 
 fn details(place: &Root, deadline: Instant, names: &[&str]) -> Step {
     let words = ["repoquery", "--available", "--latest-limit=1", "--qf", FORMAT, "--"];
-    dnf(place, deadline, &[&words, names].concat(), Kind::Ask)
+    dnf(place, deadline, &[&words, names].concat(), StepKind::Ask)
 }
 
 /// dnf waits for its lock without an end; told to give up, it is tried again until the deadline.
-fn dnf(place: &Root, deadline: Instant, words: &[&str], kind: Kind) -> Step {
+fn dnf(place: &Root, deadline: Instant, words: &[&str], kind: StepKind) -> Step {
     let mut arguments =
         vec!["--assumeyes".to_owned(), "--setopt=exit_on_lock=True".into(), "--color=never".into()];
-    arguments.extend((!matches!(kind, Kind::Act)).then(|| "--quiet".to_owned()));
+    arguments.extend((!matches!(kind, StepKind::Act)).then(|| "--quiet".to_owned()));
     arguments.extend(place.elsewhere().map(|root| format!("--installroot={}", root.display())));
     arguments.extend(words.iter().map(|word| (*word).to_owned()));
     Step::new("dnf", arguments, deadline, kind)

@@ -35,7 +35,7 @@ use super::PackageError;
 use super::deb822::read_end;
 use super::history::{HISTORY_MAX, PastUpdate, pacman_history};
 use super::manager::{Answer, PackageManager, Parse};
-use super::transaction::{Kind, Step, finished};
+use super::transaction::{Step, StepKind, finished};
 use super::upgrades::Upgrades;
 use super::{ChangeKind, FOUND_MAX, Operation, Package, Planned, Root};
 use crate::commands::argument::{PackageName, Query};
@@ -150,24 +150,24 @@ fn steps(
 ) -> Result<Vec<Step>, PackageError> {
     let act = |words: &[&str]| {
         let words = [words, &["--noprogressbar"]].concat();
-        pacman(place, deadline, OWN, &words, &[], Kind::Act)
+        pacman(place, deadline, OWN, &words, &[], StepKind::Act)
     };
     let about = |words: &[&str], name: &PackageName, kind| {
         pacman(place, deadline, OWN, words, &[name.as_str()], kind)
     };
     Ok(match change {
         Operation::Install(name) => {
-            let known = Kind::Known(vec![name.to_string()]);
+            let known = StepKind::Known(vec![name.to_string()]);
             vec![
                 about(&["-S", "--print-format", "%n"], name, known),
-                about(&["-S", "--needed", "--noprogressbar"], name, Kind::Act),
+                about(&["-S", "--needed", "--noprogressbar"], name, StepKind::Act),
             ]
         }
         Operation::Remove(name) => {
-            let known = Kind::Known(vec![name.to_string()]);
+            let known = StepKind::Known(vec![name.to_string()]);
             vec![
                 about(&["-Q", "--quiet"], name, known),
-                about(&["-R", "--noprogressbar"], name, Kind::Act),
+                about(&["-R", "--noprogressbar"], name, StepKind::Act),
             ]
         }
         Operation::Update(_) | Operation::UpgradeOne(_) => {
@@ -189,7 +189,7 @@ fn steps(
 fn simulate(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
     let ask = |lists, words: &[&str], names: &[&str]| {
         let words = [words, &["--print-format", "%n"]].concat();
-        pacman(place, deadline, lists, &words, names, Kind::Ask)
+        pacman(place, deadline, lists, &words, names, StepKind::Ask)
     };
     match change {
         Operation::Install(name) => vec![ask(OWN, &["-S", "--needed"], &[name.as_str()])],
@@ -282,20 +282,20 @@ fn refresh(place: &Root, deadline: Instant) -> Vec<Step> {
     let link = format!("{lists}/local");
     let ready = |program: &str, words: &[&str]| {
         let words = words.iter().map(|word| (*word).to_owned()).collect();
-        Step::new(program, words, deadline, Kind::Ask)
+        Step::new(program, words, deadline, StepKind::Ask)
     };
     vec![
         ready("mkdir", &["-p", "-m", "755", "--", &lists]),
         ready("ln", &["-sfn", "--", &local, &link]),
         ready("find", &[&lists, "-maxdepth", "1", "-name", "db.lck", "-mmin", "+60", "-delete"]),
-        pacman(place, deadline, LISTS, &["-Sy", "--noprogressbar"], &[], Kind::Act),
+        pacman(place, deadline, LISTS, &["-Sy", "--noprogressbar"], &[], StepKind::Act),
         ready("touch", &["--", &format!("{lists}/{FETCHED}")]),
     ]
 }
 
 /// What is outdated, and what an upgrade would fetch; neither takes a lock.
 fn check(place: &Root, deadline: Instant, lists: &str) -> Vec<Step> {
-    let ask = |words: &[&str]| pacman(place, deadline, lists, words, &[], Kind::Ask);
+    let ask = |words: &[&str]| pacman(place, deadline, lists, words, &[], StepKind::Ask);
     vec![ask(&["-Qu"]), ask(&["-Su", "--print-format", FORMAT])]
 }
 
@@ -304,7 +304,7 @@ fn search_step(place: &Root, deadline: Instant, query: &Query) -> Step {
     let quote = |word: &str| word.replace('+', "[+]").replace('.', "[.]");
     let words: Vec<String> = query.as_str().split_ascii_whitespace().map(quote).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    pacman(place, deadline, OWN, &["-Ss"], &words, Kind::Ask)
+    pacman(place, deadline, OWN, &["-Ss"], &words, StepKind::Ask)
 }
 
 /// What a question was answered with: pacman ends with exit code 1 and says nothing where it found nothing.
@@ -328,7 +328,7 @@ fn pacman(
     lists: &str,
     words: &[&str],
     names: &[&str],
-    kind: Kind,
+    kind: StepKind,
 ) -> Step {
     let mut options: Vec<(&str, PathBuf)> = Vec::new();
     if let Some(root) = place.elsewhere() {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::super::Context;
 use super::PackageError;
 use super::manager::{Answer, PackageManager};
-use super::transaction::{Kind, Step, ask};
+use super::transaction::{Step, StepKind, ask};
 use super::{Operation, Package, Root};
 use crate::commands::argument::PackageName;
 
@@ -67,7 +67,7 @@ pub(super) fn query(place: &Root, deadline: Instant, patterns: &[&str]) -> Step 
         "rpm",
         root.into_iter().chain(words.map(str::to_owned)).collect(),
         deadline,
-        Kind::Ask,
+        StepKind::Ask,
     )
 }
 
@@ -76,7 +76,7 @@ pub(super) fn there(place: &Root, deadline: Instant, name: &PackageName) -> Step
     let root = place.elsewhere().map(|root| format!("--root={}", root.display()));
     let words =
         ["-q", "--qf", "%{NAME}\\n%{NAME}.%{ARCH}\\n", "--", name.as_str()].map(str::to_owned);
-    let kind = Kind::Known(vec![name.to_string()]);
+    let kind = StepKind::Known(vec![name.to_string()]);
     Step::new("rpm", root.into_iter().chain(words).collect(), deadline, kind)
 }
 

@@ -31,14 +31,14 @@ pub(crate) struct Step {
     /// What runs.
     pub program: Program,
     /// How its end is taken.
-    pub kind: Kind,
+    pub kind: StepKind,
     /// Exit codes besides 0 by which it says that it was done.
     pub fine: &'static [i32],
 }
 
 /// How the end of a step is taken.
 #[derive(Debug, Clone)]
-pub(crate) enum Kind {
+pub(crate) enum StepKind {
     /// It changes the machine: waits for a lock, and is the answer.
     Act,
     /// It only reports, or makes ready what the next one needs: not worth a line in the log.
@@ -54,7 +54,7 @@ pub(crate) async fn run(cx: &Context, steps: &[Step], name: &str) -> Outcome {
     let mut answered = Outcome::text("there was nothing to do");
     for (number, step) in steps.iter().enumerate() {
         let tool = step.program.program.display().to_string();
-        if matches!(step.kind, Kind::Act) {
+        if matches!(step.kind, StepKind::Act) {
             let (number, of) = (number + 1, steps.len());
             tracing::info!(%tool, package = name, step = number, of, "package manager started");
         }
@@ -64,9 +64,11 @@ pub(crate) async fn run(cx: &Context, steps: &[Step], name: &str) -> Outcome {
         };
         let said = &finished.stdout.text;
         let known = match &step.kind {
-            Kind::Known(lines) => said.lines().any(|line| lines.iter().any(|known| known == line)),
-            Kind::Listed(name, lists) => lists(said, name),
-            Kind::Act | Kind::Ask => true,
+            StepKind::Known(lines) => {
+                said.lines().any(|line| lines.iter().any(|known| known == line))
+            }
+            StepKind::Listed(name, lists) => lists(said, name),
+            StepKind::Act | StepKind::Ask => true,
         };
         let done = match finished.exit {
             Exit::Code(code) => code == 0 || step.fine.contains(&code),
@@ -81,7 +83,7 @@ pub(crate) async fn run(cx: &Context, steps: &[Step], name: &str) -> Outcome {
         if done {
             (answered.success, answered.error) = (true, None);
         }
-        if matches!(step.kind, Kind::Act) {
+        if matches!(step.kind, StepKind::Act) {
             let why = answered.error.as_deref().unwrap_or_default();
             tracing::info!(%tool, package = name, done = answered.success, why, "package manager ended");
         }
@@ -152,7 +154,7 @@ impl Step {
         program: &str,
         arguments: Vec<String>,
         deadline: Instant,
-        kind: Kind,
+        kind: StepKind,
     ) -> Self {
         let environment = BTreeMap::from(
             [
@@ -253,7 +255,7 @@ mod tests {
             ),
         ];
         for (tool, said) in said {
-            let step = Step::new(tool, Vec::new(), Instant::now(), Kind::Act);
+            let step = Step::new(tool, Vec::new(), Instant::now(), StepKind::Act);
             let finished = |stdout, stderr| {
                 let (stdout, stderr) = (text(stdout), text(stderr));
                 Finished { exit: Exit::Code(100), stdout, stderr }

@@ -27,7 +27,7 @@ use super::PackageError;
 use super::deb822::read_end;
 use super::history::{HISTORY_MAX, PastUpdate, zypper_history};
 use super::manager::{Answer, PackageManager, Parse, RestartCheck};
-use super::transaction::{Kind, Step, ask};
+use super::transaction::{Step, StepKind, ask};
 use super::upgrades::{Upgrade, Upgrades};
 use super::{FOUND_MAX, Operation, Package, Root, rpm};
 use crate::commands::argument::{PackageName, Query};
@@ -123,8 +123,8 @@ impl PackageManager for Zypper {
 
 /// The steps of `change`.
 fn steps(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
-    let act = |words: &[&str]| zypper(place, deadline, words, Kind::Act).fine(&DONE);
-    let refresh = || zypper(place, deadline, &["refresh"], Kind::Act).fine(&STALE);
+    let act = |words: &[&str]| zypper(place, deadline, words, StepKind::Act).fine(&DONE);
+    let refresh = || zypper(place, deadline, &["refresh"], StepKind::Act).fine(&STALE);
     match change {
         Operation::Install(name) => {
             vec![offered(place, deadline, name), act(&["install", "--name", "--", name.as_str()])]
@@ -142,8 +142,8 @@ fn steps(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
         }
         Operation::UpgradeAll if rolls(place) => vec![refresh(), act(&["dist-upgrade"])],
         Operation::UpgradeAll => vec![refresh(), act(&["update"])],
-        Operation::Refresh => vec![zypper(place, deadline, &["refresh"], Kind::Act)],
-        Operation::CleanCache => vec![zypper(place, deadline, &["clean"], Kind::Act)],
+        Operation::Refresh => vec![zypper(place, deadline, &["refresh"], StepKind::Act)],
+        Operation::CleanCache => vec![zypper(place, deadline, &["clean"], StepKind::Act)],
         Operation::Search(query) => {
             let each = words(query).into_iter().map(|word| search_step(place, deadline, word));
             each.chain([details(place, deadline, &["(the names found)"])]).collect()
@@ -162,9 +162,9 @@ fn steps(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
 fn simulate(place: &Root, change: Operation<'_>, deadline: Instant) -> Vec<Step> {
     let dry = |words: &[&str]| {
         let words = [&["--xmlout", words[0], "--dry-run"], &words[1..]].concat();
-        zypper(place, deadline, &words, Kind::Ask).fine(&DONE)
+        zypper(place, deadline, &words, StepKind::Ask).fine(&DONE)
     };
-    let refresh = || zypper(place, deadline, &["refresh"], Kind::Act).fine(&STALE);
+    let refresh = || zypper(place, deadline, &["refresh"], StepKind::Act).fine(&STALE);
     match change {
         Operation::Install(name) => vec![dry(&["install", "--name", "--", name.as_str()])],
         Operation::Remove(name) => vec![dry(&["remove", "--name", "--", name.as_str()])],
@@ -278,32 +278,32 @@ fn words(query: &Query) -> Vec<&str> {
 /// Asks whether exactly this is the name, or name and architecture, of a package in a repository.
 fn offered(place: &Root, deadline: Instant, name: &PackageName) -> Step {
     let words = ["--xmlout", "search", "--match-exact", "--details", "--type", "package", "--"];
-    let kind = Kind::Listed(name.to_string(), lists);
+    let kind = StepKind::Listed(name.to_string(), lists);
     zypper(place, deadline, &[&words, &[name.as_str()][..]].concat(), kind).fine(&[SKIPPED])
 }
 
 fn search_step(place: &Root, deadline: Instant, word: &str) -> Step {
     let words = ["--xmlout", "search", "--search-descriptions", "--type", "package", "--", word];
-    zypper(place, deadline, &words, Kind::Ask)
+    zypper(place, deadline, &words, StepKind::Ask)
 }
 
 fn details(place: &Root, deadline: Instant, names: &[&str]) -> Step {
     let words = ["--xmlout", "search", "--match-exact", "--details", "--type", "package", "--"];
-    zypper(place, deadline, &[&words, names].concat(), Kind::Ask)
+    zypper(place, deadline, &[&words, names].concat(), StepKind::Ask)
 }
 
 fn patches(place: &Root, deadline: Instant, names: &[&str]) -> Step {
-    zypper(place, deadline, &[&["info", "--type", "patch", "--"], names].concat(), Kind::Ask)
+    zypper(place, deadline, &[&["info", "--type", "patch", "--"], names].concat(), StepKind::Ask)
 }
 
 fn table(place: &Root, deadline: Instant, words: &[&str]) -> Step {
     let plain = ["--table-style=0", "--no-abbrev"];
-    zypper(place, deadline, &[&plain, words].concat(), Kind::Ask)
+    zypper(place, deadline, &[&plain, words].concat(), StepKind::Ask)
 }
 
 /// It fails at once where another one has its lock (exit code 7), also when it only reports, and is then
 /// tried again until the deadline.
-fn zypper(place: &Root, deadline: Instant, words: &[&str], kind: Kind) -> Step {
+fn zypper(place: &Root, deadline: Instant, words: &[&str], kind: StepKind) -> Step {
     let mut arguments = vec!["--non-interactive".to_owned(), "--no-color".into()];
     arguments.extend(place.elsewhere().map(|root| format!("--root={}", root.display())));
     arguments.extend(words.iter().map(|word| (*word).to_owned()));
