@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use super::document::ReadError;
 use super::error::{clean, cut};
 use super::value::Problem;
 
@@ -17,7 +18,7 @@ pub(super) struct Explained {
 }
 
 /// Explains an error of the grammar. `filled` are the places where a variable stands.
-pub(super) fn grammar(source: &str, error: &toml::de::Error, filled: &[Range<usize>]) -> Explained {
+pub(super) fn grammar(source: &str, error: &ReadError, filled: &[Range<usize>]) -> Explained {
     let span = error.span().unwrap_or(0..0);
     let (message, help) = explain(source, &span, error.message(), filled);
     Explained { span, message, help }
@@ -51,6 +52,10 @@ fn explain(
             format!("{word} has no \"{key}\""),
             example(key).map(|line| format!("add {line}")),
         );
+    }
+    if said.starts_with("invalid type: date,") {
+        let help = "put a text in quotes".to_owned();
+        return (format!("{word} is a date, which no setting takes"), Some(help));
     }
     if let Some(kind) = said.strip_prefix("invalid type: ") {
         return wrong_type(source, span, said, kind);

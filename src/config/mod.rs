@@ -10,6 +10,7 @@
 mod load;
 mod loaded;
 mod parse;
+mod document;
 mod syntax;
 mod setting;
 mod interpolate;

@@ -8,6 +8,7 @@ use toml::de::{DeArray, DeTable, DeValue};
 
 use super::Env;
 use super::check::{Broken, Check, Step};
+use super::document;
 use super::error::{ConfigError, Place, Severity};
 use super::explain::{self, Explained};
 use super::interpolate;
@@ -264,7 +265,7 @@ impl Pruned<'_> {
         mistakes: &mut Vec<Explained>,
     ) -> Option<T> {
         for _ in 0..ROUNDS_MAX {
-            let error = match T::deserialize(toml::Deserializer::from(self.document.clone())) {
+            let error = match document::read(self.document.get_ref()) {
                 Ok(file) => return Some(file),
                 Err(error) => error,
             };
