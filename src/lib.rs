@@ -78,8 +78,10 @@ mod records;
 mod redact;
 #[cfg(feature = "host")]
 mod relay;
+mod sort;
 mod spool;
 mod sync;
+mod tasks;
 mod values;
 
 /// What a program that uses this crate as a library needs: the builder, the traits of the stages, the collectors,

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The folders from top to bottom.
-const ORDER: [&str; 22] = [
+const ORDER: [&str; 24] = [
     "internals",
     "cli",
     "bench",
@@ -33,6 +33,8 @@ const ORDER: [&str; 22] = [
     "redact",
     "model",
     "pipeline",
+    "sort",
+    "tasks",
     "sync",
 ];
 

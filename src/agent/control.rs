@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::{spawn_blocking, yield_now};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 pub(crate) use client::{Unanswered, ask, listener, look};
@@ -40,6 +40,7 @@ use crate::commands::notify::spool_status::SpoolContents;
 use crate::files::StateFolder;
 use crate::pipeline::LogLimit;
 use crate::pipeline::tap::TapReader;
+use crate::tasks::spawn_blocking;
 
 /// A request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

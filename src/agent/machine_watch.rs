@@ -4,10 +4,10 @@ use std::path::Path;
 
 use async_stream::stream;
 use futures::{Stream, StreamExt};
-use tokio::task::spawn_blocking;
 
 use crate::machine_events::{self, MachineEvents};
 use crate::spool::Machine;
+use crate::tasks::spawn_blocking;
 use crate::wire::outbound::AgentEvent;
 
 /// The events of the machine. The stream never ends; without the means to see them it stays silent after a warning.

@@ -32,7 +32,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -54,6 +53,7 @@ use crate::config::Loaded;
 use crate::files::StateFolder;
 use crate::pipeline::{ExitStatus, Outcome, StatsRegistry};
 use crate::port;
+use crate::tasks::spawn_blocking;
 use reload::flow_manager::FlowManager;
 use reload::notifier::ReloadNotifier;
 use reload::plan::Origin;

@@ -18,6 +18,7 @@ use super::setting::{Setting, with_settings};
 use super::test_file::{TestFile, WrongTest};
 use crate::commands::secret::SecretError;
 use crate::files::{Untrusted, open_trusted};
+use crate::sort;
 
 /// The default folder.
 pub(crate) const DEFAULT_FOLDER: &str = "/etc/infiniservice/pipelines";
@@ -286,7 +287,7 @@ fn files_of(folder: &Path) -> Result<Vec<PathBuf>, ConfigError> {
             Some(help),
         ));
     }
-    files.sort();
+    sort::by(&mut files, Ord::cmp);
     Ok(files)
 }
 

@@ -15,6 +15,7 @@ use super::interpolate;
 use super::renamed::modernize;
 use super::secret::mask;
 use super::syntax;
+use crate::sort;
 
 /// The most errors that are reported for one file: later ones may follow from earlier ones.
 const MISTAKES_MAX: usize = 100;
@@ -208,11 +209,11 @@ where
         Some(file) if mistakes.is_empty() => {
             let mut warnings = old_words;
             warnings.extend(file.warnings().into_iter().map(|broken| place(shown, &whole, broken)));
-            warnings.sort_by_key(|one| one.span.start);
+            sort::by_key(&mut warnings, |one| one.span.start);
             Ok(Read { warnings, outputs: outputs(&whole), file })
         }
         _ => {
-            mistakes.sort_by_key(|one| one.span.start);
+            sort::by_key(&mut mistakes, |one| one.span.start);
             if mistakes.len() >= MISTAKES_MAX {
                 mistakes.truncate(MISTAKES_MAX);
                 let last = mistakes.last().map_or(0..0, |explained| explained.span.clone());

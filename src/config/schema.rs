@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::reference::{AGENT, COMMANDS, Key, PIPELINE, Page, RECORDS, Section};
 use crate::records::transform::MANUAL;
+use crate::sort;
 
 /// A kind of file: its name, and what makes its schema.
 pub(crate) type Kind = (&'static str, fn() -> Value);
@@ -147,7 +148,7 @@ fn text(key: &Key) -> Value {
             let mut names = crate::wire::Format::ALL.map(crate::wire::Format::name).to_vec();
             let of_records = crate::records::serialize::Format::ALL;
             names.extend(of_records.map(crate::records::serialize::Format::name));
-            names.sort_unstable();
+            sort::by(&mut names, Ord::cmp);
             names.dedup();
             one_word_of(&names)
         }

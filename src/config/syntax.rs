@@ -2,6 +2,7 @@
 
 use super::error::clean;
 use super::explain::{Explained, bare, before, word};
+use crate::sort;
 
 /// Explains the first errors of TOML, at most `most` and one for each line: further errors of the same line mostly follow
 /// from the first.
@@ -15,7 +16,7 @@ pub(super) fn explain_all(source: &str, errors: &[toml::de::Error], most: usize)
         lines.push(line);
         is_first
     });
-    explained.sort_by_key(|one| one.span.start);
+    sort::by_key(&mut explained, |one| one.span.start);
     explained.truncate(most);
     explained
 }

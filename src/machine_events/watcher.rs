@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use super::detect::{Clocks, Detector, MachineEvent};
 use super::linux::{ClockChanges, Generations, monotonic_ns, read_clocks};
 use crate::pipeline::StageError;
+use crate::tasks::spawn_blocking;
 use crate::wire::outbound::{AgentEvent, Severity};
 
 /// How often it is looked when nothing asks for it: for what causes no event (a stop by the host, a new id).
@@ -64,7 +65,7 @@ impl MachineEvents {
     async fn look(&mut self, due_ns: i64) -> Option<AgentEvent> {
         let (root, reported) = (self.root.clone(), self.generations_reported);
         let clocks: Clocks =
-            tokio::task::spawn_blocking(move || read_clocks(&root, reported, due_ns)).await.ok()?;
+            spawn_blocking(move || read_clocks(&root, reported, due_ns)).await.ok()?;
         let happened = self.detector.observe(clocks)?;
         if happened.is_restored_or_cloned() {
             self.restored_or_cloned.send_modify(|count| *count += 1);

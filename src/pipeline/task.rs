@@ -19,6 +19,7 @@ use super::log_limit::LogLimit;
 use super::ring::Ring;
 use super::stage::{EventCount, Sink, Source, StageError};
 use super::stats::StageStats;
+use crate::tasks::spawn_blocking;
 
 /// How many items a task takes at one wake-up.
 const BURST: usize = 256;
@@ -219,7 +220,7 @@ async fn advance<S: Segment>(place: &mut Option<S>, now: Instant) {
         return segment.advance(now);
     }
     let Some(mut segment) = place.take() else { return };
-    let advanced = tokio::task::spawn_blocking(move || {
+    let advanced = spawn_blocking(move || {
         let done = catch_unwind(AssertUnwindSafe(|| segment.advance(now)));
         (segment, done)
     });

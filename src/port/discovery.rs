@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::Target;
+use crate::sort;
 
 /// Checks whether `target` can work. The error says, as a sentence, what is there instead of a port. A missing
 /// device is fine, because it may appear. Blocks for a few file lookups.
@@ -139,7 +140,7 @@ fn find_under(dev: &Path, class: &Path, name: &str) -> Option<PathBuf> {
         .map(|entry| dev.join(entry.file_name()))
         .filter(|node| node.exists())
         .collect();
-    nodes.sort();
+    sort::by(&mut nodes, Ord::cmp);
     nodes.into_iter().next()
 }
 

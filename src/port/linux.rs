@@ -17,6 +17,7 @@ use super::device::{Device, HostPresence, NotOpen, Received, Sent};
 use super::discovery::must_be_character_device;
 use super::flow_control::WINDOW_BYTES;
 use super::readiness::{Readiness, level};
+use crate::tasks::spawn_blocking;
 
 /// How soon a write that returned 0 is tried again where no change is reported. The driver calls such
 /// a port writable (`drivers/char/virtio_console.c`: a full ring is noted only after a buffer went
@@ -115,7 +116,7 @@ pub(super) async fn open_on_pool(
     name: String,
 ) -> Result<VirtioPort, NotOpen> {
     let label = name.clone();
-    let opened = tokio::task::spawn_blocking(move || match find() {
+    let opened = spawn_blocking(move || match find() {
         Some(path) => open(&path, &name),
         None => Err(NotOpen::Absent(format!(
             "there is no port {name:?} yet (is the channel defined in the VM?)"

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use crate::commands::secret::{Secret, SecretError, SecretSource};
 use crate::config;
 use crate::pipeline::StageError;
+use crate::tasks::spawn_blocking;
 
 /// Messages that are on their way at once.
 pub(crate) const MESSAGES_MAX: usize = 512;
@@ -123,7 +124,7 @@ async fn identify(
 
 async fn load(source: SecretSource) -> Result<Zeroizing<String>, StageError> {
     let unfit = |what: &dyn Display| StageError::outside(format_args!("no login for NATS: {what}"));
-    let loaded = tokio::task::spawn_blocking(move || Secret::load(&source)).await;
+    let loaded = spawn_blocking(move || Secret::load(&source)).await;
     let secret = match loaded {
         Ok(loaded) => loaded.map_err(|error: SecretError| unfit(&error))?,
         Err(_) => None,

@@ -21,6 +21,7 @@ use super::transport::Connector;
 use super::vsock::ConnectionsByCid;
 use crate::commands::secret::Secret;
 use crate::config::Delivery;
+use crate::tasks::spawn_blocking;
 
 /// Bytes that are read at once.
 const CHUNK_BYTES: usize = 16 << 10;
@@ -132,7 +133,7 @@ async fn secret(shared: &Shared, vm: &str) -> Option<Secret> {
         return None;
     }
     let (fleet, name) = (Arc::clone(&shared.fleet), vm.to_owned());
-    let loaded = tokio::task::spawn_blocking(move || fleet.settings.key(&name)).await.ok()?;
+    let loaded = spawn_blocking(move || fleet.settings.key(&name)).await.ok()?;
     match loaded {
         Ok(Some(secret)) => Some(secret),
         Ok(None) => {

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::fleet::{Count, Fleet, Guest};
 use crate::model::{Cpu, Disk, Interface, Load, Memory, Mount, Network, SystemMetrics};
 use crate::sinks::{Listen, PrometheusServer};
+use crate::tasks::spawn_blocking;
 use crate::wire::prometheus::{header, pair};
 use crate::wire::{Format, PROMETHEUS_END};
 
@@ -37,7 +38,7 @@ pub(super) async fn serve(fleet: &Arc<Fleet>, at: &Listen) -> io::Result<Prometh
                 Some((at, page)) if at.elapsed() < PAGE_AGE_MAX => page.clone(),
                 _ => {
                     // A thousand guests are some megabytes.
-                    let page = tokio::task::spawn_blocking(move || render(&fleet)).await;
+                    let page = spawn_blocking(move || render(&fleet)).await;
                     let page = Bytes::from(page.unwrap_or_default());
                     *newest = Some((Instant::now(), page.clone()));
                     page

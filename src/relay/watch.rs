@@ -5,13 +5,14 @@ use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::guest::{Shared, follow};
 use super::transport::{Connector, Transport};
 use crate::config::{SocketPattern, Vsock, find_sockets};
+use crate::tasks::spawn_blocking;
 
 /// A guest that is read.
 struct Followed {

@@ -43,7 +43,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::commands::page::PageCommands;
@@ -53,6 +53,7 @@ use super::fleet::Fleet;
 use super::subject;
 use crate::commands::secret::{Secret, SecretError};
 use crate::config;
+use crate::tasks::spawn_blocking;
 use access::Access;
 use events::Events;
 use patient::Patient;

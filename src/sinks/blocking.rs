@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use tokio::task::JoinHandle;
 
 use crate::pipeline::StageError;
 use crate::sync::IgnorePoison;
+use crate::tasks::{BlockingTask, spawn_blocking};
 
 /// A writer that blocks.
 pub(super) trait Blocking: Send + 'static {
@@ -34,7 +34,7 @@ pub(super) struct BlockingSink<W> {
 #[derive(Debug)]
 struct Job {
     bytes: Bytes,
-    done: JoinHandle<Result<(), StageError>>,
+    done: BlockingTask<Result<(), StageError>>,
 }
 
 impl<W: Blocking> BlockingSink<W> {
@@ -53,8 +53,7 @@ impl<W: Blocking> BlockingSink<W> {
             }
         }
         let (writer, stop, owned) = (self.writer.clone(), self.stop.clone(), bytes.clone());
-        let done =
-            tokio::task::spawn_blocking(move || writer.lock().ignore_poison().write(&owned, &stop));
+        let done = spawn_blocking(move || writer.lock().ignore_poison().write(&owned, &stop));
         let job = self.job.insert(Job { bytes: bytes.clone(), done });
         let result = (&mut job.done).await;
         self.job = None;

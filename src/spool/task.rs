@@ -18,6 +18,7 @@ use crate::pipeline::{StageError, StageStats, Task};
 use crate::port::{Discarded, TrackedFrame};
 use crate::record_file::Storage;
 use crate::sync::IgnorePoison;
+use crate::tasks::spawn_blocking;
 
 /// Messages received at one wake-up.
 const BURST: usize = 64;
@@ -183,7 +184,7 @@ impl<S: Storage> SpoolTask<S> {
         }
         let job = Arc::clone(&self.job);
         let job = move || job.lock().ignore_poison().work(run_job);
-        let done = tokio::task::spawn_blocking(job).await;
+        let done = spawn_blocking(job).await;
         done.map_err(|error| StageError::new(format_args!("the spool's job broke: {error}")))
     }
 

@@ -20,7 +20,6 @@ use std::collections::BTreeMap;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::assemble::{metrics_flow, records_flow};
@@ -45,6 +44,7 @@ use crate::model::Group;
 use crate::pipeline::{Graph, Outcome, Restart, StateStore, StatsRegistry, Task};
 use crate::port;
 use crate::spool::Machine;
+use crate::tasks::spawn_blocking;
 
 /// The running flows, their ports, and the state that they share.
 pub(in crate::agent) struct FlowManager {

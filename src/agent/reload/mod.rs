@@ -52,7 +52,6 @@ pub(in crate::agent) mod notifier;
 
 use futures::StreamExt;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -67,6 +66,7 @@ use crate::agent::systemd;
 use crate::commands::notify::drop_report::LOOK_EVERY;
 use crate::commands::verify::wall_clock_ms;
 use crate::machine_events::MachineEvents;
+use crate::tasks::spawn_blocking;
 
 /// Reload requests that may wait while one is handled.
 pub(in crate::agent) const REQUESTS_WAITING: usize = 8;

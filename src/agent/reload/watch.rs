@@ -28,12 +28,13 @@ use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::agent::reload::{CHANGED_FILE, ReloadRequest};
 use crate::config::DEFAULT_FOLDER;
 use crate::pipeline::LogLimit;
+use crate::tasks::spawn_blocking;
 
 /// How long the files must be unchanged before they are read …
 const QUIET: Duration = Duration::from_millis(500);

@@ -22,6 +22,7 @@ use crate::commands::secret::{Secret, SecretSource, harden};
 use crate::config::{Commands, ConfigError, Loaded, inspect};
 use crate::files::StateFolder;
 use crate::port::Target;
+use crate::sort;
 use crate::wire::shown;
 use verdict::{Cause, Class, Verdict, as_json, as_text};
 
@@ -180,7 +181,7 @@ impl Diagnose {
                 commands.file.audit.path.clone().unwrap_or_else(|| folder.join("audit.jsonl"));
             verdicts.extend(machine::policy(&audit));
         }
-        verdicts.sort_by_key(|verdict| verdict.cause);
+        sort::by_key(&mut verdicts, |verdict| verdict.cause);
         verdicts.dedup();
         Findings { verdicts, loaded, errors, status: status.map(|(_, now)| now), pid }
     }

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::{EXIT_LATE, Failed, Guest, TIMEOUT, print_line, say};
 use crate::cli::EXIT_CONFIG;
 use crate::host::{Host, HostError, Kind};
+use crate::tasks::spawn_blocking;
 use crate::wire::inbound::id_of;
 use crate::wire::{LINE_BYTES_MAX, plain};
 
@@ -121,7 +122,7 @@ fn answers(payload: &str) -> Vec<Kind> {
 /// waited for in another way.
 fn stdin_lines() -> mpsc::Receiver<Result<String, Failed>> {
     let (to, lines) = mpsc::channel(LINES_WAITING);
-    tokio::task::spawn_blocking(move || {
+    spawn_blocking(move || {
         let mut stdin = io::stdin().lock();
         loop {
             let line = match next_line(&mut stdin) {

@@ -16,6 +16,8 @@ use super::{ActionOutcome, Context};
 use crate::commands::argument::PackageName;
 use crate::commands::outcome::Outcome;
 use crate::model::Iso8601;
+use crate::sort;
+use crate::tasks::spawn_blocking;
 
 /// One application as the host's inventory has it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -263,15 +265,15 @@ async fn ordered(
     mut packages: Vec<Package>,
     deadline: Instant,
 ) -> Result<Vec<Package>, PackageError> {
-    packages.sort_by(|a, b| a.name.cmp(&b.name));
+    sort::by(&mut packages, |a, b| a.name.cmp(&b.name));
     let Some(look_closer) = place.driver()?.look_closer() else {
-        packages.sort_by_key(|package| !package.asked_for);
+        sort::by_key(&mut packages, |package| !package.asked_for);
         return Ok(packages);
     };
     let place = place.clone();
     let until = deadline.into_std();
     let until = until.checked_sub(std::time::Duration::from_secs(1)).unwrap_or(until);
-    let look = tokio::task::spawn_blocking(move || {
+    let look = spawn_blocking(move || {
         look_closer(&place, &mut packages, until);
         packages
     });

@@ -17,6 +17,8 @@ use super::plan::{Argument, Plan};
 use super::{ActionOutcome, Context};
 use crate::commands::argument::{ArgumentError, plain_name};
 use crate::commands::outcome::Outcome;
+use crate::sort;
+use crate::tasks::spawn_blocking;
 
 pub(crate) use sweep::{Rules, Swept, open_files, sweep};
 
@@ -184,7 +186,7 @@ async fn files(place: &Root, cx: &Context, target: &str, now: SystemTime) -> Swe
     let last = cx.deadline.into_std();
     let until = last.checked_sub(Duration::from_secs(1)).unwrap_or(last);
     let (place, target) = (place.clone(), target.to_owned());
-    let work = tokio::task::spawn_blocking(move || {
+    let work = spawn_blocking(move || {
         let folders: Vec<(PathBuf, &str, Duration)> = match target.as_str() {
             "temp_files" => {
                 TEMPORARY.iter().map(|(path, age)| (place.path(path), "", *age)).collect()
@@ -243,7 +245,7 @@ fn below_homes(
         (uid == 0 || (1_000..65_534).contains(&uid)).then(|| place.path(home))
     };
     let mut homes: Vec<PathBuf> = accounts.lines().filter_map(home).collect();
-    homes.sort_unstable();
+    sort::by(&mut homes, Ord::cmp);
     homes.dedup();
     homes.iter().flat_map(|home| paths.iter().map(|path| (home.clone(), *path, age))).collect()
 }

@@ -26,6 +26,7 @@ use crate::commands::argument::{ArgumentError, shown};
 use crate::commands::outcome::Outcome;
 use crate::files::StateFolder;
 use crate::metrics::collect::Release;
+use crate::tasks::spawn_blocking;
 use CleanupLevel::{Deep, Minimal, Standard};
 use steps::{STEPS, StepMethod, does, package_cache, trim};
 use tree::{StepOutcome, Tree};
@@ -143,7 +144,7 @@ pub(crate) async fn prepare_in(
                 let last = until.into_std();
                 let last = last.checked_sub(Duration::from_millis(500)).unwrap_or(last);
                 let tree = Tree { root, state, until: last };
-                let work = tokio::task::spawn_blocking(move || work(&tree));
+                let work = spawn_blocking(move || work(&tree));
                 match timeout_at(until, work).await {
                     Ok(Ok(did)) => did,
                     Ok(Err(_)) => Err(ActionError::Panicked("it")),
@@ -173,7 +174,7 @@ pub(crate) async fn prepare_in(
     let failed: Vec<&str> =
         results.iter().filter(|(_, failed, _)| *failed).map(|(name, ..)| *name).collect();
     let at = root.to_owned();
-    let release = tokio::task::spawn_blocking(move || Release::of(&at)).await.unwrap_or_default();
+    let release = spawn_blocking(move || Release::of(&at)).await.unwrap_or_default();
     let mut outcome = match failed.as_slice() {
         [] => Outcome::text("the machine is ready to be copied"),
         some => Outcome::failed(format!(

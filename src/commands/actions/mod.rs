@@ -48,6 +48,7 @@ use crate::commands::outcome::Outcome;
 use crate::commands::process::Runner;
 use crate::metrics::collect::CommandLine;
 use crate::metrics::latest::Latest;
+use crate::tasks::spawn_blocking;
 
 /// What an action has at hand.
 pub struct Context {
@@ -112,7 +113,7 @@ async fn blocking<T: Send + 'static>(
     what: &'static str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ActionError> {
-    match timeout_at(deadline, tokio::task::spawn_blocking(work)).await {
+    match timeout_at(deadline, spawn_blocking(work)).await {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(_)) => Err(ActionError::Panicked(what)),
         Err(_) => Err(ActionError::Late(what)),

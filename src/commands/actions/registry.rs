@@ -8,6 +8,7 @@ use super::{
     resources, security_modules, services, system, unsupported, updates, users,
 };
 use crate::commands::argument::{ArgumentError, shown};
+use crate::sort;
 use crate::wire::inbound::Arguments;
 
 /// Every action, in the order of `docs/actions.md`.
@@ -75,7 +76,7 @@ pub(crate) fn arguments_of(matches: impl Fn(&str) -> bool) -> Option<Vec<Argumen
     known.peek()?;
     let mut arguments: Vec<Argument> =
         known.flat_map(|(_, arguments)| arguments).copied().collect();
-    arguments.sort();
+    sort::by(&mut arguments, Ord::cmp);
     arguments.dedup();
     Some(arguments)
 }

@@ -21,6 +21,8 @@ use crate::commands::outcome::Outcome;
 use crate::commands::process::{Exit, Program};
 use crate::metrics::collect::Release;
 use crate::model::Iso8601;
+use crate::sort;
+use crate::tasks::spawn_blocking;
 
 /// The most past updates that are told, the newest first.
 const PAST_MAX: usize = 2_000;
@@ -229,7 +231,7 @@ pub async fn upgrade_in(place: &Root, cx: &Context, name: Option<&PackageName>) 
 pub async fn history_in(place: &Root, cx: &Context) -> Outcome {
     match past(place, cx).await {
         Ok(mut updates) => {
-            updates.sort_by(|a, b| b.install_date.cmp(&a.install_date));
+            sort::by(&mut updates, |a, b| b.install_date.cmp(&a.install_date));
             let all = updates.len();
             updates.truncate(PAST_MAX);
             Outcome::data(json!({ "truncated": all - updates.len(), "updates": updates }))
@@ -266,7 +268,7 @@ async fn past(place: &Root, cx: &Context) -> Result<Vec<PastUpdate>, PackageErro
 /// Reads a few small files of a place on the blocking pool.
 async fn off_worker<T: Send + 'static>(place: &Root, read: fn(&Root) -> T) -> Option<T> {
     let place = place.clone();
-    tokio::task::spawn_blocking(move || read(&place)).await.ok()
+    spawn_blocking(move || read(&place)).await.ok()
 }
 
 /// `Z` where the machine's clock is in UTC: no `/etc/localtime`, or a link to a zone of that name.

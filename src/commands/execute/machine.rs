@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use crate::commands::actions::agent::SharedReport;
@@ -15,6 +14,7 @@ use crate::commands::process::{self, Prepared, ProcessError, Program, ProgramOut
 use crate::commands::request::RequestKind;
 use crate::metrics::collect::CommandLine;
 use crate::metrics::latest::Latest;
+use crate::tasks::spawn_blocking;
 
 /// Runs requests in this process.
 pub(crate) struct Machine {

@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::pipeline::StageCounts;
+use crate::sort;
 use crate::wire::outbound::{AgentEvent, Severity};
 
 /// How often the counters are read.
@@ -61,7 +62,7 @@ impl DropReport {
             return None;
         }
         self.last = Some((now, hosts));
-        new.sort_unstable_by(|a, b| b.cmp(a));
+        sort::by(&mut new, |a, b| b.cmp(a));
         let sum: u64 = new.iter().map(|(count, ..)| count).sum();
         let (most, node, reason) = new[0];
         let lost = |(count, node, reason): &(u64, &str, &str)| json!({"node": node, "reason": reason, "count": count});

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::cgroup::Group;
 use crate::commands::systemd::{self, SystemdError};
+use crate::sort;
 use crate::sync::IgnorePoison;
 
 /// Processes that are named; the others are counted.
@@ -89,7 +90,7 @@ fn counted(number: usize) -> String {
 }
 
 fn listed(mut names: Vec<String>) -> String {
-    names.sort();
+    sort::by(&mut names, Ord::cmp);
     let more = names.len().saturating_sub(NAMES_MAX);
     names.truncate(NAMES_MAX);
     let names = names.join(", ");

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use super::cgroup::Group;
 use crate::sync::IgnorePoison;
+use crate::tasks::spawn_blocking;
 use crate::wire::steers;
 
 /// How long is tried to end a tree. What is left then hangs in the kernel and cannot be ended.
@@ -99,7 +100,7 @@ impl Tree {
         let until = Instant::now() + END_MAX;
         let (mut tree, mut pause) = (self, Duration::from_millis(1));
         loop {
-            let passed = tokio::task::spawn_blocking(move || {
+            let passed = spawn_blocking(move || {
                 tree.ended = tree.pass(reach);
                 tree
             });

@@ -25,6 +25,7 @@ use super::process_tree::{Tree, TreeScope};
 use super::user;
 use super::{Exit, Finished, ProcessError, Program, resolve, sealed};
 use crate::files::accounts::Identity;
+use crate::tasks::spawn_blocking;
 
 /// How programs are run.
 #[derive(Debug, Clone)]
@@ -218,7 +219,7 @@ impl Inner {
         let end = End { deadline, mercy };
         let shown = program.program.display().to_string();
         let runner = Arc::clone(&self);
-        let started = tokio::task::spawn_blocking(move || runner.start(program));
+        let started = spawn_blocking(move || runner.start(program));
         let started = started.await.map_err(|_| ProcessError::Stopping)??;
         let token = started.token.clone();
         let exit = self.attend(started, &output, end, &stop).await?;
@@ -363,7 +364,7 @@ impl Inner {
             let tree = tree.end(reach).await;
             // Reaped before the tree forgets it, or it would be taken for left behind.
             let _ = timeout(runner.settings.grace, child.wait()).await;
-            let _ = tokio::task::spawn_blocking(move || drop(tree)).await;
+            let _ = spawn_blocking(move || drop(tree)).await;
         });
         // Listening goes on, or a program that is asked to end could hang in what it has to say.
         loop {
@@ -382,7 +383,7 @@ impl Inner {
     /// Tells what a program that has ended by itself has left behind, and lets that go where it may stay.
     async fn look_behind(&self, tree: Tree, last: Leftovers) -> Option<Tree> {
         let notes = self.notes.clone();
-        let looked = tokio::task::spawn_blocking(move || {
+        let looked = spawn_blocking(move || {
             let names = tree.left();
             match last {
                 _ if names.is_empty() => {}
@@ -396,7 +397,7 @@ impl Inner {
 
     /// Asks a tree to end, and waits for its program to do so.
     async fn ask(&self, tree: Tree, child: &mut Child, mercy: Duration) -> Option<Tree> {
-        let asked = tokio::task::spawn_blocking(move || {
+        let asked = spawn_blocking(move || {
             tree.ask();
             tree
         });

@@ -49,7 +49,6 @@ use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 
 use self::event::{Accepted, Ended, Event, Progress, Session};
@@ -63,6 +62,7 @@ use crate::record_file::{File, Storage};
 use crate::sinks::io_reason;
 use crate::spool::{Acks, millis};
 use crate::sync::IgnorePoison;
+use crate::tasks::spawn_blocking;
 use crate::wire::envelope::Refused;
 
 pub use continued::Continued;

@@ -5,7 +5,6 @@ use std::time::Duration;
 use async_stream::stream;
 use futures::Stream;
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::state::Phase;
@@ -14,6 +13,8 @@ use crate::commands::actions::ActionOutcome;
 use crate::commands::audit::Audit;
 use crate::commands::process::EXIT_TIMEOUT;
 use crate::commands::reply::Outbound;
+use crate::sort;
+use crate::tasks::spawn_blocking;
 
 /// The error of a request that had not started, and for which its host no longer waits.
 pub const LATE: &str = "the agent ended before it began, and its time was over when the next one started; it was not run";
@@ -52,7 +53,7 @@ impl Recovery {
             }
         }
         drop(live);
-        open.sort_by_key(|(_, phase)| *phase == Phase::Accepted);
+        sort::by_key(&mut open, |(_, phase)| *phase == Phase::Accepted);
         stream! {
             if open.is_empty() && going.is_empty() {
                 return;

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{Notify, oneshot};
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 
 use super::Collector;
@@ -16,6 +15,7 @@ use super::nice::politely;
 use crate::model::{CollectError, Group, SystemMetrics};
 use crate::pipeline::panic_text;
 use crate::sync::IgnorePoison;
+use crate::tasks::spawn_blocking;
 
 /// How long one thread may take over a queue before another one helps, so that a collector that hangs does not stop those
 /// behind it.

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 
 use super::parse;
+use crate::sort;
 
 /// A real file system, at the one place where it is reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +46,7 @@ pub(super) fn select(mountinfo: &[u8], filesystems: &[u8]) -> Vec<Mounted> {
             Some(_) => {}
         }
     }
-    kept.sort_by_key(|line| line.point != b"/"); // stable
+    sort::by_key(&mut kept, |line| line.point != b"/"); // stable
     kept.into_iter().map(Line::mounted).collect()
 }
 

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::netlink::{Netlink, attributes, u32_at, u64_at};
 use super::{Collector, CollectorContext, Registered, parse, tell};
 use crate::model::{Group, Interface, Network, SystemMetrics};
+use crate::sort;
 use crate::values::{Section, key};
 
 /// How often a table is asked for that changes while it is read, as where hundreds of links are made at once.
@@ -126,7 +127,7 @@ impl Collector for NetworkCollector {
         let addresses = self.table(RTM_GETADDR, &ADDRESS_REQUEST, RTM_NEWADDR, address);
         self.take_addresses(addresses, into);
         links.retain(|link| !parse::listed(&self.options.exclude, &link.interface.name));
-        links.sort_by_key(|link| (link.kind, link.index));
+        sort::by_key(&mut links, |link| (link.kind, link.index));
         links.dedup_by_key(|link| link.index);
         let interfaces = links.into_iter().map(|mut link| {
             for address in self.addresses.iter().filter(|address| address.link == link.index) {

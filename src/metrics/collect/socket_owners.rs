@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::parse;
 use super::procfs::{Processes, Reader};
+use crate::sort;
 
 /// Looking through all descriptors may take at most this part of the time between two looks: where
 /// one takes 75 ms (a thousand processes), the next comes 3.75 s later at the earliest.
@@ -94,7 +95,7 @@ impl SocketOwners {
         self.looks += 1;
         let mut pids = Vec::new();
         proc.pids(&mut pids)?;
-        pids.sort_by_key(|pid| (!self.owners.contains_key(pid), *pid == 1, *pid));
+        sort::by_key(&mut pids, |pid| (!self.owners.contains_key(pid), *pid == 1, *pid));
         for pid in pids {
             if unknown.is_empty() {
                 break;

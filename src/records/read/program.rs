@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 use tokio::sync::mpsc;
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::follow::Positions;
@@ -21,6 +21,7 @@ use crate::pipeline::{Source, StageError};
 use crate::records::Records;
 use crate::records::batch::Decode;
 use crate::records::buffers::Buffers;
+use crate::tasks::spawn_blocking;
 
 /// How long it waits before a program that has ended is started again: at first …
 const PAUSE_MIN: Duration = Duration::from_secs(1);

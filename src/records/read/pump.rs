@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures::Stream;
 use tokio::sync::mpsc;
 
+use crate::tasks::spawn_blocking;
+
 /// Runs `pump` on the blocking pool once the stream is polled, and yields what it sends, one item at a time. When the
 /// stream is dropped the flag is set and the channel closed: `pump` has to end then, at its next read at the latest.
 pub(crate) fn pumped<T: Send + 'static>(
@@ -15,7 +17,7 @@ pub(crate) fn pumped<T: Send + 'static>(
         let (sender, mut items) = mpsc::channel(1);
         let stop = Arc::new(AtomicBool::new(false));
         let _guard = StopOnDrop(stop.clone());
-        tokio::task::spawn_blocking(move || pump(&sender, &stop));
+        spawn_blocking(move || pump(&sender, &stop));
         while let Some(item) = items.recv().await {
             yield item;
         }

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::unix::pipe;
 use tokio::net::{UnixDatagram, UnixListener, UnixStream};
 use tokio::sync::mpsc;
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::split::{Lines, Splitter};
@@ -23,6 +23,7 @@ use crate::pipeline::{Source, StageError};
 use crate::records::Records;
 use crate::records::batch::Decode;
 use crate::records::buffers::Buffers;
+use crate::tasks::spawn_blocking;
 
 /// Bytes of one read.
 const PIECE: usize = 64 * 1024;

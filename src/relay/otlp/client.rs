@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -24,6 +24,7 @@ use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 
 use crate::commands::secret::{Secret, SecretError};
 use crate::config::{Endpoint, Otlp};
+use crate::tasks::spawn_blocking;
 
 /// How long a connection and a request may take together.
 const ANSWER: Duration = Duration::from_secs(10);

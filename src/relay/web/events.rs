@@ -12,11 +12,11 @@ use async_stream::stream;
 use bytes::Bytes;
 use futures::Stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
-use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::view::{self, Row};
 use crate::relay::fleet::Fleet;
+use crate::tasks::spawn_blocking;
 
 /// How often rows are compared.
 const TICK: Duration = Duration::from_secs(1);

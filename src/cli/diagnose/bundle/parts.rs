@@ -17,6 +17,7 @@ use super::{PART_BYTES_MAX, secrets};
 use crate::cli::validate;
 use crate::config::{ConfigError, texts};
 use crate::model::Iso8601;
+use crate::sort;
 
 /// Lines of the agent's log.
 const LOG_LINES: &str = "1000";
@@ -209,7 +210,7 @@ fn state(findings: &Findings) -> Result<String, Missing> {
 
 fn list(top: &Path, folder: &Path, lines: &mut Vec<String>) -> io::Result<()> {
     let mut entries: Vec<_> = fs::read_dir(folder)?.flatten().take(ENTRIES_MAX + 1).collect();
-    entries.sort_by_key(fs::DirEntry::file_name);
+    sort::by_key(&mut entries, fs::DirEntry::file_name);
     for entry in entries {
         if lines.len() > ENTRIES_MAX {
             return Ok(());

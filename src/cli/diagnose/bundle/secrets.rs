@@ -12,6 +12,7 @@ use super::super::{Diagnose, ENVIRONMENT, Findings};
 use crate::commands::secret::{SECRET_VARIABLE, SecretSource, is_no_secret};
 use crate::config::texts;
 use crate::redact::{REDACTED, redact, redact_arguments, redact_lines};
+use crate::sort;
 
 /// The most bytes of a file that holds a secret, or variables.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
@@ -107,7 +108,7 @@ impl Secrets {
             }
         }
         // One may hold another.
-        self.0.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        sort::by_key(&mut self.0, |secret| std::cmp::Reverse(secret.len()));
     }
 
     /// A text without the values of secrets, as they are and as JSON writes them.

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::super::{Context, blocking};
 use super::journal::{count, read_kmsg};
 use super::{Check, Status};
+use crate::sort;
 
 const NAME: &str = "application_health";
 /// How far back is looked.
@@ -83,7 +84,7 @@ fn judged(seen: &Crashes) -> Check {
     let most = |programs: &BTreeMap<String, usize>| {
         let mut programs: Vec<(String, usize)> =
             programs.iter().map(|(name, times)| (name.clone(), *times)).collect();
-        programs.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        sort::by(&mut programs, |a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         programs.truncate(PROGRAMS_MAX);
         programs
     };

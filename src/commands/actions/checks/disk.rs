@@ -16,6 +16,7 @@ use crate::commands::outcome::Outcome;
 use crate::commands::process::Exit;
 use crate::metrics::collect::{Collector, DiskCollector, DiskOptions};
 use crate::model::Mount;
+use crate::sort;
 
 /// Shares in use above which the host's analyser warns and calls it critical.
 const WARNING_PERCENT: f64 = 80.0;
@@ -199,7 +200,7 @@ fn smart_disks() -> Vec<String> {
     let mut disks: Vec<String> = names
         .filter(|name| name.starts_with("sd") || name.starts_with("hd") || name.starts_with("nvme"))
         .collect();
-    disks.sort();
+    sort::by(&mut disks, Ord::cmp);
     disks
 }
 

@@ -11,6 +11,7 @@ use super::super::ActionError;
 use super::super::{Context, blocking, find_program, program};
 use super::{Check, Status};
 use crate::commands::process::Exit;
+use crate::sort;
 
 const NAME: &str = "event_log_errors";
 /// Above this many errors a day the check warns.
@@ -80,7 +81,7 @@ async fn ask_journal(cx: &Context) -> Result<Option<BTreeMap<String, usize>>, Ac
 fn judged(sources: &BTreeMap<String, usize>, place: &str) -> Check {
     let count: usize = sources.values().sum();
     let mut most: Vec<_> = sources.iter().collect();
-    most.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
+    sort::by(&mut most, |a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
     let sources: Vec<_> = most
         .iter()
         .take(10)

@@ -19,6 +19,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use crate::tasks::spawn_blocking;
+
 /// How deep folders are followed.
 const DEPTH_MAX: usize = 40;
 
@@ -184,7 +186,7 @@ pub(crate) fn open_files() -> HashSet<(u64, u64)> {
 /// Files below a folder that are not empty (locks are) and their bytes on disk, counted on the blocking pool; follows no link. What
 /// cannot be read, or not in time, is not counted.
 pub(super) async fn size(folder: PathBuf, deadline: tokio::time::Instant) -> Swept {
-    let count = tokio::task::spawn_blocking(move || {
+    let count = spawn_blocking(move || {
         let mut all = Swept::default();
         let mut folders = vec![(folder, 0)];
         while let Some((folder, depth)) = folders.pop() {

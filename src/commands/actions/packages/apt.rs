@@ -21,6 +21,7 @@ use super::transaction::{Step, StepKind, ask};
 use super::upgrades::Upgrades;
 use super::{ChangeKind, FOUND_MAX, Operation, Package, Planned, Root, dpkg};
 use crate::commands::argument::{PackageName, Query};
+use crate::sort;
 
 /// dpkg's database, `apt-get`.
 pub(super) struct Apt;
@@ -174,7 +175,7 @@ async fn search(
     let mut found: Vec<(&str, &str)> =
         text.lines().filter_map(|line| line.split_once(" - ")).collect();
     let wanted = query.as_str();
-    found.sort_by_key(|(name, _)| (*name != wanted, !name.contains(wanted), *name));
+    sort::by_key(&mut found, |(name, _)| (*name != wanted, !name.contains(wanted), *name));
     let left_out = found.len().saturating_sub(FOUND_MAX);
     found.truncate(FOUND_MAX);
     if found.is_empty() {

@@ -2,6 +2,7 @@
 //! in chunks, or from their end. Does not know what a field means.
 
 use super::PackageError;
+use crate::tasks::spawn_blocking;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -132,7 +133,7 @@ pub(crate) async fn read_end(
         Ok(end)
     };
     let whole = path.to_owned();
-    let read = tokio::task::spawn_blocking(move || read(whole));
+    let read = spawn_blocking(move || read(whole));
     match timeout_at(deadline, read).await {
         Ok(Ok(Ok(end))) => Ok(String::from_utf8_lossy(&end).into_owned()),
         Ok(Ok(Err(error))) if error.kind() == ErrorKind::NotFound => Ok(String::new()),

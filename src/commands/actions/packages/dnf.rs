@@ -17,6 +17,7 @@ use super::transaction::{Step, StepKind, ask};
 use super::upgrades::{Upgrade, Upgrades};
 use super::{ChangeKind, FOUND_MAX, Operation, Package, Planned, Root, rpm};
 use crate::commands::argument::{PackageName, Query};
+use crate::sort;
 
 /// One package of `dnf repoquery`. dnf 4 ends each with a line of its own, dnf 5 does not: empty lines
 /// are passed over.
@@ -137,7 +138,7 @@ async fn search(
     let (text, _) = ask(cx, &search_step(place, cx.deadline, query), &[0]).await?;
     let mut names = found(&text);
     let wanted = query.as_str();
-    names.sort_by_key(|name| {
+    sort::by_key(&mut names, |name| {
         (name.rsplit_once('.').map(|(name, _)| name) != Some(wanted), !name.contains(wanted))
     });
     let left_out = names.len().saturating_sub(FOUND_MAX);
@@ -151,7 +152,7 @@ async fn search(
     let mut packages: Vec<Package> =
         text.lines().filter_map(available).map(|(package, _)| package).collect();
     packages.iter_mut().for_each(|package| package.installed = there.contains(&package.name));
-    packages.sort_by_key(|package| (package.name != wanted, !package.name.contains(wanted)));
+    sort::by_key(&mut packages, |package| (package.name != wanted, !package.name.contains(wanted)));
     Ok((packages, left_out))
 }
 

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::PackageError;
 use super::deb822::{Stanza, read_stanzas};
 use super::{Package, Root};
+use crate::sort;
 
 /// The installed packages, in the order of the file.
 pub(super) async fn installed(
@@ -83,7 +84,7 @@ pub(crate) fn look_closer(place: &Root, packages: &mut [Package], until: std::ti
             in_menu.insert(package.name.clone());
         }
     }
-    packages.sort_by_key(|package| (!in_menu.contains(&package.name), !package.asked_for));
+    sort::by_key(packages, |package| (!in_menu.contains(&package.name), !package.asked_for));
 }
 
 #[cfg(test)]

@@ -48,6 +48,7 @@ use super::plan::{Argument, Effect, Value};
 use super::{ActionError, Context};
 use crate::commands::argument::Query;
 use crate::commands::outcome::Outcome;
+use crate::sort;
 
 /// An index older than this is fetched anew before pending updates are reported.
 const INDEX_OLD: Duration = Duration::from_secs(24 * 60 * 60);
@@ -156,7 +157,7 @@ pub(super) async fn side_effects(
 pub async fn list_in(place: &Root, cx: &Context) -> Outcome {
     match installed(place, cx).await {
         Ok(mut packages) => {
-            packages.sort_by(|a, b| a.name.cmp(&b.name));
+            sort::by(&mut packages, |a, b| a.name.cmp(&b.name));
             packages_data(packages, 0)
         }
         Err(why) => Outcome::failed(why),

@@ -40,6 +40,7 @@ use super::upgrades::Upgrades;
 use super::{ChangeKind, FOUND_MAX, Operation, Package, Planned, Root};
 use crate::commands::argument::{PackageName, Query};
 use crate::commands::process::Exit;
+use crate::sort;
 
 use local::installed;
 
@@ -229,7 +230,7 @@ async fn search(
     let (text, cut) = output_of(cx, &search_step(place, cx.deadline, query)).await?;
     let mut packages = output::found(&text, cut)?;
     let wanted = query.as_str();
-    packages.sort_by_key(|package| (package.name != wanted, !package.name.contains(wanted)));
+    sort::by_key(&mut packages, |package| (package.name != wanted, !package.name.contains(wanted)));
     let left_out = packages.len().saturating_sub(FOUND_MAX).max(usize::from(cut));
     packages.truncate(FOUND_MAX);
     Ok((packages, left_out))

@@ -31,6 +31,7 @@ use super::transaction::{Step, StepKind, ask};
 use super::upgrades::{Upgrade, Upgrades};
 use super::{FOUND_MAX, Operation, Package, Root, rpm};
 use crate::commands::argument::{PackageName, Query};
+use crate::sort;
 
 use output::{lists, planned};
 
@@ -200,7 +201,7 @@ async fn search(
     }
     let wanted = query.as_str();
     let mut names: Vec<&str> = summaries.keys().map(String::as_str).collect();
-    names.sort_by_key(|name| (*name != wanted, !name.contains(wanted), *name));
+    sort::by_key(&mut names, |name| (*name != wanted, !name.contains(wanted), *name));
     let left_out = names.len().saturating_sub(FOUND_MAX).max(usize::from(cut));
     names.truncate(FOUND_MAX);
     if names.is_empty() {
@@ -247,7 +248,7 @@ async fn secure(place: &Root, cx: &Context) -> Result<HashSet<String>, PackageEr
     let words = ["list-patches", "--category", "security"];
     let (text, _) = ask(cx, &table(place, cx.deadline, &words), &[0, SKIPPED]).await?;
     let mut names = output::patches(&text)?;
-    names.sort_unstable();
+    sort::by(&mut names, Ord::cmp);
     names.dedup();
     if names.len() > PATCHES_MAX {
         tracing::warn!(

@@ -33,7 +33,6 @@ use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::runtime::Handle;
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 
 use self::manager::Service;
@@ -46,6 +45,7 @@ use crate::commands::request::RequestKind;
 use crate::commands::request_log::{Continued, EarlierRun};
 use crate::commands::systemd;
 use crate::files::StateFolder;
+use crate::tasks::spawn_blocking;
 
 /// How long an agent that stops waits for what ends at this moment, as where the machine goes down.
 const LAST_WORDS: Duration = Duration::from_secs(1);

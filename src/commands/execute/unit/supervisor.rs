@@ -26,6 +26,7 @@ use crate::commands::outcome::Outcome;
 use crate::commands::process::{ProgramOutput, Runner, Settings};
 use crate::commands::secret;
 use crate::metrics::latest::Latest;
+use crate::tasks::spawn_blocking;
 
 /// The first argument that means this process and not the agent.
 pub const WORD: &str = "__run";
@@ -146,7 +147,7 @@ pub(super) async fn run(socket: StdStream, mut end: File, settings: Settings) ->
     };
     // First to the file: where the agent ends at this moment, the next one finds it.
     let text = serde_json::to_vec(&done)?;
-    let written = tokio::task::spawn_blocking(move || {
+    let written = spawn_blocking(move || {
         let written = end.write_all(&text);
         drop(end);
         written

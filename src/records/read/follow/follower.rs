@@ -21,6 +21,7 @@ use super::positions::{Positions, SavedFile};
 use super::tail::{Cursor, HEAD_MAX, Id, ResumePoint, TailRead, head, open};
 use crate::model::Receipt;
 use crate::records::buffers::Buffers;
+use crate::sort;
 
 /// The most files that are followed; more are not read until others are gone.
 pub(super) const FILES_MAX: usize = 1024;
@@ -184,7 +185,7 @@ impl Follower {
         }
         let mut new: Vec<_> = there.into_iter().collect();
         // Oldest first; of the same moment, `app.log.10` before `app.log.9` and `app.log`.
-        new.sort_by_key(|(_, (path, metadata))| {
+        sort::by_key(&mut new, |(_, (path, metadata))| {
             let name = Reverse((path.as_os_str().len(), path.clone()));
             (metadata.mtime(), metadata.mtime_nsec(), name)
         });
@@ -454,7 +455,7 @@ impl Follower {
             self.saved.push(saved);
         }
         // The new file of the same path comes after them.
-        self.tails.sort_by_key(|tail| tail.gone.is_none());
+        sort::by_key(&mut self.tails, |tail| tail.gone.is_none());
     }
 
     /// Logs what keeps a file from being read, once.

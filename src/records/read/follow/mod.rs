@@ -28,7 +28,6 @@ use std::time::Duration;
 
 use futures::Stream;
 use serde::Deserialize;
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until};
 
 pub(crate) use follower::LineBatch;
@@ -39,6 +38,7 @@ pub use positions::Positions;
 use crate::pipeline::{Source, StageError};
 use crate::records::Records;
 use crate::records::batch::Decode;
+use crate::tasks::spawn_blocking;
 use notify::{Change, Watcher};
 
 /// How often the files are looked at where the kernel reports changes …

@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::super::PackageError;
 use super::{Package, Root};
+use crate::tasks::spawn_blocking;
 
 /// The largest `desc` that is read.
 const DESC_MAX: u64 = 256 * 1024;
@@ -18,7 +19,7 @@ pub(crate) async fn installed(
     deadline: Instant,
 ) -> Result<Vec<Package>, PackageError> {
     let folder = place.path("var/lib/pacman/local");
-    let read = tokio::task::spawn_blocking(move || read(folder));
+    let read = spawn_blocking(move || read(folder));
     match timeout_at(deadline, read).await {
         Ok(Ok(packages)) => packages,
         Ok(Err(_)) => Err(PackageError::Panicked("pacman's database".into())),
