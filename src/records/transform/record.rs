@@ -169,7 +169,7 @@ impl<'a> Record<'a> {
 
     /// The text of the field, where it is one, without escapes; `buffer` may be used for it.
     pub(crate) fn text<'b>(&'b self, field: Field, buffer: &'b mut Vec<u8>) -> Option<&'b [u8]> {
-        let inside = self.value(field)?.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+        let [b'"', inside @ .., b'"'] = self.value(field)? else { return None };
         Some(plain_text(inside, buffer))
     }
 
@@ -342,7 +342,7 @@ impl<'a> Record<'a> {
                 out.push(b'\n');
                 return;
             }
-            let inside = trim_end(&object[..object.len() - 1]);
+            let inside = object[..object.len() - 1].trim_ascii_end();
             out.extend_from_slice(inside);
             self.write_appended(inside.len() > 1, out);
         } else {
@@ -462,10 +462,13 @@ impl<'a> Record<'a> {
 
 /// Copies the members between two places, without the commas around them.
 fn write_members(line: &[u8], start: usize, end: usize, is_empty: &mut bool, out: &mut Vec<u8>) {
-    let text = trim_end(line.get(start..end).unwrap_or_default());
-    let text = trim_end(text.strip_suffix(b",").unwrap_or(text));
-    let text = trim_start(text);
-    let text = trim_start(text.strip_prefix(b",").unwrap_or(text));
+    let mut text = line.get(start..end).unwrap_or_default().trim_ascii();
+    if let [inside @ .., b','] = text {
+        text = inside.trim_ascii_end();
+    }
+    if let [b',', inside @ ..] = text {
+        text = inside.trim_ascii_start();
+    }
     if text.is_empty() {
         return;
     }
@@ -474,12 +477,4 @@ fn write_members(line: &[u8], start: usize, end: usize, is_empty: &mut bool, out
     }
     out.extend_from_slice(text);
     *is_empty = false;
-}
-
-fn trim_end(text: &[u8]) -> &[u8] {
-    text.trim_ascii_end()
-}
-
-fn trim_start(text: &[u8]) -> &[u8] {
-    text.trim_ascii_start()
 }
