@@ -8,7 +8,7 @@ use toml::de::{DeArray, DeTable, DeValue};
 
 use super::Env;
 use super::check::{Broken, Check, Step};
-use super::document;
+use super::document::{self, ReadError};
 use super::error::{ConfigError, Place, Severity};
 use super::explain::{self, Explained};
 use super::interpolate;
@@ -173,56 +173,107 @@ fn read<T>(
 where
     T: DeserializeOwned + Check,
 {
-    if let Some(explained) = syntax::another_language(source) {
-        return Err(vec![explained]);
+    let mut draft = Draft::of(source, shown, env)?;
+    let Some(mut file) = draft.deserialize::<T>() else { return Err(draft.mistakes()) };
+    file.find(shown);
+    draft.check(file.check());
+    draft.check(more(&file));
+    if !draft.mistakes.is_empty() {
+        return Err(draft.mistakes());
     }
-    let (document, errors) = DeTable::parse_recoverable(source);
-    if !errors.is_empty() {
-        return Err(syntax::explain_all(shown, &errors, MISTAKES_MAX));
-    }
-    let mut document = Pruned { document, lessened: Vec::new() };
-    let (filled, unfilled) = interpolate::fill(document.document.get_mut(), source, env);
-    let old_words = modernize(document.document.get_mut());
-    let whole = document.document.get_ref().clone();
-    let mut mistakes = Vec::new();
-    for wrong in unfilled {
-        document.remove(&wrong.value);
-        mistakes.push(Explained {
-            span: wrong.span,
-            message: wrong.message,
-            help: Some(wrong.help),
-        });
-    }
-    let file = document.deserialize(shown, &filled, &mut mistakes);
-    let file = file.map(|mut file: T| {
-        file.find(shown);
-        let follows = |broken: &Broken| {
-            let lacks = document.is_pruned() && !is_empty_list(&whole, &broken.path);
-            broken.is_missing && lacks || document.is_lessened(&whole, &broken.path)
-        };
-        let broken = file.check().into_iter().chain(more(&file));
-        let broken = broken.filter(|broken| !follows(broken));
-        mistakes.extend(broken.map(|broken| place(shown, &whole, broken)));
-        file
-    });
-    match file {
-        Some(file) if mistakes.is_empty() => {
-            let mut warnings = old_words;
-            warnings.extend(file.warnings().into_iter().map(|broken| place(shown, &whole, broken)));
-            sort::by_key(&mut warnings, |one| one.span.start);
-            Ok(Read { warnings, outputs: outputs(&whole), file })
+    let outputs = outputs(&draft.whole);
+    Ok(Read { warnings: draft.warnings(file.warnings()), outputs, file })
+}
+
+/// A file on the way to its type: what does not depend on the type, and so is compiled once.
+struct Draft<'s> {
+    shown: &'s str,
+    /// All of it, for the places of broken rules.
+    whole: DeTable<'s>,
+    valid: Pruned<'s>,
+    /// The places where a variable stands.
+    filled: Vec<Range<usize>>,
+    old_words: Vec<Explained>,
+    mistakes: Vec<Explained>,
+}
+
+impl<'s> Draft<'s> {
+    fn of(source: &'s str, shown: &'s str, env: &Env<'_>) -> Result<Self, Vec<Explained>> {
+        if let Some(explained) = syntax::another_language(source) {
+            return Err(vec![explained]);
         }
-        _ => {
-            sort::by_key(&mut mistakes, |one| one.span.start);
-            if mistakes.len() >= MISTAKES_MAX {
-                mistakes.truncate(MISTAKES_MAX);
-                let last = mistakes.last().map_or(0..0, |explained| explained.span.clone());
-                let message = format!("these are the first {MISTAKES_MAX} mistakes of this file");
-                let help = Some("mend them, and look again".to_owned());
-                mistakes.push(Explained { span: last, message, help });
+        let (mut document, errors) = DeTable::parse_recoverable(source);
+        if !errors.is_empty() {
+            return Err(syntax::explain_all(shown, &errors, MISTAKES_MAX));
+        }
+        let (filled, unfilled) = interpolate::fill(document.get_mut(), source, env);
+        let old_words = modernize(document.get_mut());
+        let whole = document.get_ref().clone();
+        let mut valid = Pruned { document, lessened: Vec::new() };
+        let mut mistakes = Vec::new();
+        for wrong in unfilled {
+            valid.remove(&wrong.value);
+            mistakes.push(Explained {
+                span: wrong.span,
+                message: wrong.message,
+                help: Some(wrong.help),
+            });
+        }
+        Ok(Self { shown, whole, valid, filled, old_words, mistakes })
+    }
+
+    /// Reads the document repeatedly, each time without the invalid parts; `None` if nothing can be read.
+    fn deserialize<T: DeserializeOwned>(&mut self) -> Option<T> {
+        for _ in 0..ROUNDS_MAX {
+            match document::read(self.valid.document.get_ref()) {
+                Ok(file) => return Some(file),
+                Err(error) if self.goes_on_without(&error) => {}
+                Err(_) => break,
             }
-            Err(mistakes)
         }
+        None
+    }
+
+    /// Removes what an error is about, and returns whether the rest is to be read.
+    fn goes_on_without(&mut self, error: &ReadError) -> bool {
+        let explained = explain::grammar(self.shown, error, &self.filled);
+        let follows = self.valid.lessened.contains(&explained.span);
+        let is_removed = self.valid.remove(&explained.span);
+        if !(follows || !is_removed && self.valid.is_pruned()) {
+            self.mistakes.push(explained);
+        }
+        is_removed && self.mistakes.len() < MISTAKES_MAX
+    }
+
+    /// Adds the broken rules that do not follow from another mistake.
+    fn check(&mut self, broken: Vec<Broken>) {
+        let follows = |broken: &Broken| {
+            let lacks = self.valid.is_pruned() && !is_empty_list(&self.whole, &broken.path);
+            broken.is_missing && lacks || self.valid.is_lessened(&self.whole, &broken.path)
+        };
+        let broken = broken.into_iter().filter(|broken| !follows(broken));
+        self.mistakes.extend(broken.map(|broken| place(self.shown, &self.whole, broken)));
+    }
+
+    fn warnings(self, broken: Vec<Broken>) -> Vec<Explained> {
+        let mut warnings = self.old_words;
+        let broken = broken.into_iter();
+        warnings.extend(broken.map(|broken| place(self.shown, &self.whole, broken)));
+        sort::by_key(&mut warnings, |one| one.span.start);
+        warnings
+    }
+
+    fn mistakes(self) -> Vec<Explained> {
+        let mut mistakes = self.mistakes;
+        sort::by_key(&mut mistakes, |one| one.span.start);
+        if mistakes.len() >= MISTAKES_MAX {
+            mistakes.truncate(MISTAKES_MAX);
+            let last = mistakes.last().map_or(0..0, |explained| explained.span.clone());
+            let message = format!("these are the first {MISTAKES_MAX} mistakes of this file");
+            let help = Some("mend them, and look again".to_owned());
+            mistakes.push(Explained { span: last, message, help });
+        }
+        mistakes
     }
 }
 
@@ -256,31 +307,6 @@ impl Pruned<'_> {
     /// about it as a whole.
     fn is_lessened(&self, whole: &DeTable<'_>, path: &[Step]) -> bool {
         locate(whole, path).is_some_and(|place| self.lessened.contains(&place))
-    }
-
-    /// Parses the document repeatedly, each time without the invalid parts; `None` if nothing can be parsed.
-    fn deserialize<T: DeserializeOwned>(
-        &mut self,
-        shown: &str,
-        filled: &[Range<usize>],
-        mistakes: &mut Vec<Explained>,
-    ) -> Option<T> {
-        for _ in 0..ROUNDS_MAX {
-            let error = match document::read(self.document.get_ref()) {
-                Ok(file) => return Some(file),
-                Err(error) => error,
-            };
-            let explained = explain::grammar(shown, &error, filled);
-            let follows = self.lessened.contains(&explained.span);
-            let is_removed = self.remove(&explained.span);
-            if !(follows || !is_removed && self.is_pruned()) {
-                mistakes.push(explained);
-            }
-            if !is_removed || mistakes.len() >= MISTAKES_MAX {
-                break;
-            }
-        }
-        None
     }
 
     /// Removes the smallest value that contains `span`, and returns whether there is one.
