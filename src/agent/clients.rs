@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use tokio::net::UnixStream;
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::tasks::spawn_in;
+
 /// Connections at once.
 pub(super) const CLIENTS_MAX: usize = 4;
 
@@ -57,7 +59,7 @@ impl Clients {
         }
         let request_read = RequestRead::default();
         let serve = serve(client, request_read.clone());
-        let task = self.tasks.spawn(async move {
+        let task = spawn_in(&mut self.tasks, async move {
             if let Err(error) = serve.await {
                 tracing::debug!(%error, "a client of the local control was lost");
             }

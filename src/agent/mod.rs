@@ -53,7 +53,7 @@ use crate::config::Loaded;
 use crate::files::StateFolder;
 use crate::pipeline::{ExitStatus, Outcome, StatsRegistry};
 use crate::port;
-use crate::tasks::spawn_blocking;
+use crate::tasks::{spawn, spawn_blocking};
 use reload::flow_manager::FlowManager;
 use reload::notifier::ReloadNotifier;
 use reload::plan::Origin;
@@ -108,9 +108,9 @@ pub(crate) async fn run(
     }
 
     let (reloads, requests) = mpsc::channel(reload::REQUESTS_WAITING);
-    let side_tasks = tokio::spawn(side_tasks(signals, stop.clone(), reloads.clone()));
-    let control = tokio::spawn(control::serve(state, reloads.clone(), flows.status()));
-    let stopping = tokio::spawn({
+    let side_tasks = spawn(side_tasks(signals, stop.clone(), reloads.clone()));
+    let control = spawn(control::serve(state, reloads.clone(), flows.status()));
+    let stopping = spawn({
         let stop = stop.clone();
         async move {
             stop.cancelled().await;

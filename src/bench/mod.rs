@@ -35,6 +35,7 @@ use crate::port::Port;
 use crate::records;
 use crate::records::batch::Decode;
 use crate::sinks::Options;
+use crate::tasks::spawn;
 
 pub(crate) use comparison::Comparison;
 pub(crate) use error::BenchError;
@@ -218,7 +219,7 @@ impl Plan {
         }
 
         let before = Usage::now();
-        let timer = tokio::spawn({
+        let timer = spawn({
             let stop = stop.clone();
             async move {
                 tokio::time::sleep(time).await;

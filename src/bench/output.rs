@@ -13,6 +13,7 @@ use super::BenchError;
 use crate::config::{Destination, FileOptions, Target};
 use crate::host::uuid;
 use crate::sinks::{NullOptions, UnixOptions};
+use crate::tasks::spawn;
 
 /// What stands in for the output of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +85,7 @@ impl StandIn {
         let listener =
             listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener));
         let listener = listener.map_err(BenchError::Listen)?;
-        tokio::spawn(async move {
+        spawn(async move {
             // One writer at a time; one that connects again takes the place of itself.
             while let Ok((stream, _)) = listener.accept().await {
                 discard(stream).await;

@@ -15,6 +15,7 @@ use super::panic_text;
 use super::stage::{EventCount, StageError, short_name};
 use super::stats::StageStats;
 use super::task::Task;
+use crate::tasks::spawn_in;
 
 /// Acts: one request in, a stream of replies out.
 ///
@@ -131,7 +132,7 @@ impl<H: Handler> HandlerTask<H> {
     fn start(&mut self, request: H::In, weight: u64, permit: Permit) {
         let (handler, outlet) = (Arc::clone(&self.handler), self.outlet.clone());
         let stats = Arc::clone(&self.stats);
-        self.running.spawn(async move {
+        spawn_in(&mut self.running, async move {
             let key = handler.key(&request);
             let replies = async {
                 let mut replies = Arc::clone(&handler).handle(request);

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::supervise::{ExitStatus, Restart, supervise};
 use super::task::Task;
 use super::topology::Topology;
+use crate::tasks::spawn_in;
 
 /// A built pipeline: its tasks, ready to run, and its topology.
 #[must_use = "a graph does nothing until it is run"]
@@ -79,7 +80,7 @@ pub async fn run_until(
     let mut running = JoinSet::new();
     for task in tasks {
         let (restart, stop) = (restart.clone(), stop.clone());
-        running.spawn(async move { supervise(&restart, task, stop).await });
+        spawn_in(&mut running, async move { supervise(&restart, task, stop).await });
     }
     let mut end = ExitStatus::Done;
     let mut deadline = std::pin::pin!(deadline);

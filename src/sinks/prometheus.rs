@@ -26,6 +26,7 @@ use tokio::time::{sleep, timeout};
 use super::{Options, PathUse, Backlog, UsedPath, io_reason};
 use crate::model::Frame;
 use crate::pipeline::{BoxSink, Sink, StageError};
+use crate::tasks::spawn;
 use crate::values::address::SocketPath;
 use crate::values::value::text;
 use crate::values::words::NONE;
@@ -222,7 +223,7 @@ impl Server {
             Listen::Address(address) => Listener::Tcp(TcpListener::bind(address).await?),
             Listen::Unix(path) => Listener::Unix(bind(path).await?),
         };
-        Ok(Self { at, task: tokio::spawn(serve(body, listener)) })
+        Ok(Self { at, task: spawn(serve(body, listener)) })
     }
 }
 
@@ -297,7 +298,7 @@ async fn serve(body: Body, listener: Listener) {
         match listener.accept().await {
             Ok(client) => {
                 let body = Arc::clone(&body);
-                tokio::spawn(async move {
+                spawn(async move {
                     // A client that has gone needs no answer.
                     let _ = answer(client, &body).await;
                     drop(place);

@@ -12,6 +12,7 @@ use tracing_subscriber::reload::{Handle, Layer};
 
 use crate::config::is_log_level;
 use crate::sync::IgnorePoison;
+use crate::tasks::spawn;
 
 /// The longest time of a change.
 pub(crate) const CHANGE_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -97,7 +98,7 @@ pub(crate) fn change(change: Option<(&str, Duration)>) -> Result<LevelStatus, Le
         None => current.restore(),
         Some((targets, level, time)) => {
             let until = Instant::now() + time;
-            let end = tokio::spawn(async move {
+            let end = spawn(async move {
                 sleep_until(until).await;
                 if let Some(level) = LEVEL.get() {
                     level.lock().ignore_poison().expire(Instant::now());

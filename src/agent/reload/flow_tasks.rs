@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::{ExitStatus, Outcome, Restart, Task, run_until};
+use crate::tasks::spawn_in;
 
 /// Runs groups of tasks. A group that fails stops the agent.
 pub(super) struct FlowTasks {
@@ -55,7 +56,7 @@ impl FlowTasks {
             begins.cancelled().await;
             sleep(Duration::from_millis(drain_ms.load(Relaxed))).await;
         };
-        self.groups.spawn(async move {
+        spawn_in(&mut self.groups, async move {
             let _guard = guard;
             let outcome = run_until(tasks, &restart, &stop, deadline).await;
             (outcome, all.is_cancelled())

@@ -34,7 +34,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::agent::reload::{CHANGED_FILE, ReloadRequest};
 use crate::config::DEFAULT_FOLDER;
 use crate::pipeline::LogLimit;
-use crate::tasks::spawn_blocking;
+use crate::tasks::{spawn, spawn_blocking};
 
 /// How long the files must be unchanged before they are read …
 const QUIET: Duration = Duration::from_millis(500);
@@ -54,7 +54,7 @@ impl FileWatcher {
         reloads: &mpsc::Sender<ReloadRequest>,
     ) {
         match (&self.0, on) {
-            (None, true) => self.0 = Some(tokio::spawn(watch(paths.to_vec(), reloads.clone()))),
+            (None, true) => self.0 = Some(spawn(watch(paths.to_vec(), reloads.clone()))),
             (Some(watch), false) => {
                 tracing::info!("pipeline files are not watched any more");
                 watch.abort();

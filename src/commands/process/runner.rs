@@ -25,7 +25,7 @@ use super::process_tree::{Tree, TreeScope};
 use super::user;
 use super::{Exit, Finished, ProcessError, Program, resolve, sealed};
 use crate::files::accounts::Identity;
-use crate::tasks::spawn_blocking;
+use crate::tasks::{spawn, spawn_blocking};
 
 /// How programs are run.
 #[derive(Debug, Clone)]
@@ -190,7 +190,7 @@ impl Runner {
         let guard = stop.clone().drop_guard();
         let runner = Arc::clone(&self.0);
         // In a task of its own, so that the tree is ended in order even when nobody waits any more.
-        let task = tokio::spawn(async move { runner.run(program, output, stop).await });
+        let task = spawn(async move { runner.run(program, output, stop).await });
         let result = task.await.map_err(|error| match error.is_panic() {
             true => ProcessError::Panicked,
             false => ProcessError::Stopping,
@@ -355,7 +355,7 @@ impl Inner {
         }
         let runner = Arc::clone(self);
         // In a task of its own, because it may take longer than the answer.
-        let mut ending = tokio::spawn(async move {
+        let mut ending = spawn(async move {
             let tree = match by_itself {
                 true => runner.look_behind(tree, last).await,
                 false => runner.ask(tree, &mut child, mercy).await,

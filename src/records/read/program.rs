@@ -21,7 +21,7 @@ use crate::pipeline::{Source, StageError};
 use crate::records::Records;
 use crate::records::batch::Decode;
 use crate::records::buffers::Buffers;
-use crate::tasks::spawn_blocking;
+use crate::tasks::{spawn_blocking, spawn_in};
 
 /// How long it waits before a program that has ended is started again: at first …
 const PAUSE_MIN: Duration = Duration::from_secs(1);
@@ -143,7 +143,7 @@ impl Source for Output {
         async_stream::stream! {
             let (sender, mut pieces) = mpsc::channel(1);
             let mut runner = JoinSet::new(); // aborted when it is dropped
-            runner.spawn(keep_running(program, splitter, positions.clone(), sender));
+            spawn_in(&mut runner, keep_running(program, splitter, positions.clone(), sender));
             let mut tick = interval(SAVE);
             tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut is_saved = true;

@@ -23,7 +23,7 @@ use crate::pipeline::{Source, StageError};
 use crate::records::Records;
 use crate::records::batch::Decode;
 use crate::records::buffers::Buffers;
-use crate::tasks::spawn_blocking;
+use crate::tasks::{spawn_blocking, spawn_in};
 
 /// Bytes of one read.
 const PIECE: usize = 64 * 1024;
@@ -92,7 +92,7 @@ impl Source for Written {
         async_stream::stream! {
             let (sender, mut pieces) = mpsc::channel(1);
             let mut reader = JoinSet::new(); // aborted when it is dropped
-            reader.spawn(read(place, splitter, sender));
+            spawn_in(&mut reader, read(place, splitter, sender));
             while let Some(Lines { bytes, ends, too_long }) = pieces.recv().await {
                 let (oldest, receipt) = (Instant::now(), self.unacknowledged.receipt(()));
                 yield Ok(Records { bytes, ends, too_long, oldest, decode: self.decode, receipt });
@@ -128,7 +128,7 @@ async fn read(place: Listen, splitter: Splitter, sender: mpsc::Sender<Lines>) ->
                 tokio::select! {
                     accepted = listener.accept(), if writers.len() < WRITERS_MAX => {
                         let (writer, sender, begun) = (accepted?.0, sender.clone(), begun.clone());
-                        writers.spawn(connection(writer, splitter.anew(), sender, begun));
+                        spawn_in(&mut writers, connection(writer, splitter.anew(), sender, begun));
                     }
                     _ = writers.join_next(), if !writers.is_empty() => {}
                 }

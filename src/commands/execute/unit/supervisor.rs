@@ -26,7 +26,7 @@ use crate::commands::outcome::Outcome;
 use crate::commands::process::{ProgramOutput, Runner, Settings};
 use crate::commands::secret;
 use crate::metrics::latest::Latest;
-use crate::tasks::spawn_blocking;
+use crate::tasks::{spawn, spawn_blocking};
 
 /// The first argument that means this process and not the agent.
 pub const WORD: &str = "__run";
@@ -101,7 +101,7 @@ pub(super) async fn run(socket: StdStream, mut end: File, settings: Settings) ->
         agent: None, // what asks it runs there
     };
     let (agent, mut messages) = mpsc::channel::<Zeroizing<Vec<u8>>>(MESSAGES);
-    let writing = tokio::spawn(async move {
+    let writing = spawn(async move {
         while let Some(message) = messages.recv().await {
             if write.write_all(&message).await.is_err() {
                 break; // the agent is gone
