@@ -138,7 +138,7 @@ fn write_all(out: impl AsFd, mut bytes: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{BufRead, BufReader};
+    use std::io::{BufRead, BufReader, Write};
     use std::sync::Arc;
     use std::thread;
 
@@ -149,7 +149,11 @@ mod tests {
     #[test]
     fn a_log_that_is_not_read_blocks_no_caller_and_counts_the_missing_lines() {
         let lines = Arc::new(Lines::new());
-        let (reader, writer) = std::io::pipe().unwrap();
+        // Full from the beginning, so that not all lines fit in, however late the thread begins.
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        rustix::io::ioctl_fionbio(&writer, true).unwrap();
+        while writer.write(&[b'\n'; 64]).is_ok() {}
+        rustix::io::ioctl_fionbio(&writer, false).unwrap();
         let thread = thread::spawn({
             let lines = Arc::clone(&lines);
             move || lines.write_to(writer, missing)
@@ -159,13 +163,13 @@ mod tests {
         for number in 0..count {
             lines.push(&line(number));
         }
-        assert!(!lines.flush(Duration::from_millis(1)), "a pipe does not hold as much");
+        assert!(!lines.flush(Duration::from_millis(1)), "the pipe is full");
         assert!(lines.lock().waiting.capacity() <= 2 * WAITING_BYTES);
         lines.end();
 
         let read = BufReader::new(reader).lines().map(Result::unwrap);
         let (mut next, mut dropped) = (0, 0);
-        for said in read {
+        for said in read.skip_while(String::is_empty) {
             if let Some(number) = said.strip_suffix(" missing") {
                 dropped += number.parse::<u64>().unwrap();
                 next += number.parse::<u64>().unwrap();
