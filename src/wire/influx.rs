@@ -3,6 +3,7 @@
 //! Source: "Line protocol", InfluxDB v2 documentation, *Reference / Syntax*. This module does not
 //! speak HTTP, and does not write a reading's command lines, executables or pipeline counters.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::io::Write;
@@ -53,7 +54,7 @@ fn encode(reading: &SystemMetrics, out: &mut Vec<u8>) -> Result<(), Refused> {
     interfaces.for_each(|interface| write_interface(lines, interface));
     let mut seen = Instances(HashMap::new());
     for process in reading.processes.iter().flat_map(|processes| processes.iter()) {
-        write_process(lines, process, seen.next(spelled(&process.name)));
+        write_process(lines, process, seen.next(spelled(&process.name).into_owned()));
     }
     let mut seen = Instances(HashMap::new());
     for port in reading.ports.iter().flat_map(|ports| ports.iter()) {
@@ -365,9 +366,9 @@ fn refused_tag(name: &str) -> Option<&'static str> {
     let name = spelled(name);
     if name.starts_with('_') || name == "time" {
         Some("is reserved by InfluxDB")
-    } else if OWN_TAGS.contains(&name.as_str()) {
+    } else if OWN_TAGS.contains(&&*name) {
         Some("is a tag that the lines have themselves")
-    } else if FIELDS.contains(&name.as_str()) {
+    } else if FIELDS.contains(&&*name) {
         Some("is a field of the lines")
     } else {
         None
@@ -375,18 +376,16 @@ fn refused_tag(name: &str) -> Option<&'static str> {
 }
 
 /// How a tag of this name is written, but for escapes.
-fn spelled(name: &str) -> String {
-    name.chars()
-        .map(|c| {
-            if c == '\\' {
-                '/'
-            } else if c.is_ascii_control() {
-                ' '
-            } else {
-                c
-            }
-        })
-        .collect()
+fn spelled(name: &str) -> Cow<'_, str> {
+    if !name.bytes().any(|byte| byte == b'\\' || byte.is_ascii_control()) {
+        return Cow::Borrowed(name);
+    }
+    let spell = |c: char| match c {
+        '\\' => '/',
+        c if c.is_ascii_control() => ' ',
+        c => c,
+    };
+    name.chars().map(spell).collect()
 }
 
 /// Where lines are put, and what all of them share.
