@@ -6,18 +6,24 @@ use infiniservice::internals::config::load_file;
 
 use super::rig::{all, env, errors, folder};
 
+/// What is shown of each case is written anew by `GOLDEN=write cargo test --test validate every_error`.
 #[test]
 fn every_error_reads_as_written_down() {
     let cases = include_str!("cases.txt");
-    let mut wrong = Vec::new();
+    let (mut wrong, mut now) = (Vec::new(), Vec::new());
     for case in cases.split("=== ").skip(1) {
         let (title, case) = case.split_once('\n').unwrap();
         let (text, expected) = case.split_once("---\n").unwrap_or((case, "nothing yet\n"));
         let name = if title.starts_with("agent: ") { "agent.toml" } else { "f.toml" };
         let shown = errors(name, text.as_bytes());
+        now.push(format!("=== {title}\n{text}---\n{}\n", shown.trim_end()));
         if shown.trim_end() != expected.trim_end() {
             wrong.push(format!("=== {title}\n{text}---\n{shown}\n"));
         }
+    }
+    if std::env::var_os("GOLDEN").is_some() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/validate/cases.txt");
+        return fs::write(path, now.join("\n")).unwrap();
     }
     assert!(wrong.is_empty(), "these read differently now:\n{}", wrong.concat());
     assert!(cases.matches("=== ").count() > 140);
