@@ -28,10 +28,10 @@ pub(super) fn read<T: DeserializeOwned>(document: &DeTable<'_>) -> Result<T, Rea
 
 /// What a type says against a value, and where the value stands.
 #[derive(Debug)]
-pub(super) struct ReadError(Box<Told>);
+pub(super) struct ReadError(Box<Details>);
 
 #[derive(Debug)]
-struct Told {
+struct Details {
     message: String,
     span: Option<Range<usize>>,
 }
@@ -63,7 +63,7 @@ impl std::error::Error for ReadError {}
 
 impl Error for ReadError {
     fn custom<M: fmt::Display>(message: M) -> Self {
-        Self(Box::new(Told { message: message.to_string(), span: None }))
+        Self(Box::new(Details { message: message.to_string(), span: None }))
     }
 }
 

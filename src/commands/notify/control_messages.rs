@@ -80,7 +80,7 @@ impl ControlLines for ControlMessages {
 mod tests {
     use super::*;
 
-    fn voice() -> ControlMessages {
+    fn messages() -> ControlMessages {
         let boot_id = Some("b7".to_owned());
         ControlMessages { epochs: SessionIds::default(), boot_id, clock: || SystemTime::UNIX_EPOCH }
     }
@@ -92,9 +92,9 @@ mod tests {
 
     #[test]
     fn a_session_begins_with_who_speaks_and_a_time_as_text() {
-        let mut voice = voice();
-        voice.session(1);
-        let line = read(&voice.session(2));
+        let mut messages = messages();
+        messages.session(1);
+        let line = read(&messages.session(2));
         assert_eq!((&line["type"], &line["severity"]), (&json!("agent_event"), &json!("info")));
         let version = env!("CARGO_PKG_VERSION");
         let context = json!({"epoch": 2, "session": 2, "boot_id": "b7", "version": version});
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_barrier_is_a_keep_alive_and_never_longer_than_the_port_allows_for() {
-        let line = voice().keep_alive(u64::MAX);
+        let line = messages().keep_alive(u64::MAX);
         assert!(line.len() <= 256, "{}", line.len());
         assert_eq!(read(&line)["sequence_number"], json!(u64::MAX));
     }
@@ -112,7 +112,7 @@ mod tests {
     async fn a_breaker_tells_when_it_will_try_again() {
         let mut breaker = port::Breaker::default();
         while breaker.failed(Instant::now(), SystemTime::UNIX_EPOCH).is_none() {}
-        let line = read(&voice().breaker(&breaker));
+        let line = read(&messages().breaker(&breaker));
         assert_eq!((&line["state"], &line["failure_count"]), (&json!("Open"), &json!(5)));
         assert_eq!(line["recovery_eta_seconds"], json!(15));
     }

@@ -550,9 +550,9 @@ mod tests {
         assert_eq!(shown(CommandLine::Name), None);
     }
 
-    type Told = (String, Option<String>, Option<String>, Option<u32>, SystemTime, u32);
+    type Reported = (String, Option<String>, Option<String>, Option<u32>, SystemTime, u32);
 
-    fn read(collector: &mut ProcessesCollector, now: Instant, pid: u32) -> Option<Told> {
+    fn read(collector: &mut ProcessesCollector, now: Instant, pid: u32) -> Option<Reported> {
         let mut reading = SystemMetrics::empty(SystemTime::now(), now, Duration::ZERO, 0);
         collector.read(now, &mut reading);
         assert_eq!(reading.troubles, []);
@@ -562,7 +562,7 @@ mod tests {
     }
 
     /// As one reports it that has nothing kept.
-    fn plain(now: Instant, pid: u32) -> Option<Told> {
+    fn plain(now: Instant, pid: u32) -> Option<Reported> {
         let mut fresh = all();
         read(&mut fresh, now, pid);
         // Both take the time of boot from two clocks, and so differ by less than it is kept for.
