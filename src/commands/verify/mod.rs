@@ -318,7 +318,7 @@ mod tests {
         });
         assert_eq!(shown.matches("reason=\"forged\"").count(), 3, "{shown}");
         assert!(shown.contains("unsaid=29"), "{shown}");
-        assert!(!log.contains("4711") && !shown.contains("4711"));
+        assert!(!log.contains("canary") && !shown.contains("canary"));
     }
 
     #[test]
