@@ -36,7 +36,7 @@ pub(crate) fn spawn_in<T: Send + 'static>(
 /// What a closure leaves behind a pointer.
 type Made = Box<dyn Any + Send>;
 
-/// Runs `work` on the blocking pool, as [`tokio::task::spawn_blocking`] does: to its end, even where nobody waits for it.
+/// Runs `work` on the blocking pool, as [`tokio::task::spawn_blocking`] does: to its end, even if its handle is dropped.
 ///
 /// # Panics
 /// Outside a runtime.

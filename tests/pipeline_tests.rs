@@ -199,13 +199,15 @@ expect = { match = "like", lines = [] }
 
 #[test]
 fn a_pipeline_in_the_place_of_its_tests_is_told() {
-    let folder = folder(LOGS, "");
-    let output = test(&[&folder.path().join("flow.toml")]);
-    assert_eq!(output.status.code(), Some(78));
-    let said = text(&output.stderr);
-    assert!(said.contains("flow.toml: this is a pipeline"), "{said}");
-    assert!(
-        said.contains("help: name a file that tests it, with pipeline = \"flow.toml\""),
-        "{said}"
-    );
+    for mark in ["", "\u{feff}"] {
+        let folder = folder(&format!("{mark}{LOGS}"), "");
+        let output = test(&[&folder.path().join("flow.toml")]);
+        assert_eq!(output.status.code(), Some(78));
+        let said = text(&output.stderr);
+        assert!(said.contains("flow.toml: this is a pipeline"), "{said}");
+        assert!(
+            said.contains("help: name a file that tests it, with pipeline = \"flow.toml\""),
+            "{said}"
+        );
+    }
 }

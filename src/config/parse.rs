@@ -101,17 +101,22 @@ const OF_OTHER_COMMANDS: [(&str, &str, &str); 2] = [
     ),
 ];
 
+/// `source` without a byte order mark, and its sections; `None` where it is not TOML.
+fn sections(source: &str) -> Option<(&str, Spanned<DeTable<'_>>)> {
+    let source = source.strip_prefix('\u{feff}').unwrap_or(source);
+    Some((source, DeTable::parse(source).ok()?))
+}
+
 /// Whether `source` has the sections of a flow, and no test.
 pub(super) fn is_flow(source: &str) -> bool {
-    let Ok(document) = DeTable::parse(source) else { return false };
+    let Some((_, document)) = sections(source) else { return false };
     let has = |key: &&str| document.get_ref().contains_key(*key);
     !has(&"test") && [&COMMANDS[..], &RECORDS, &METRICS].concat().iter().any(has)
 }
 
 /// The kind of file `source` is, by its sections. Text that is not TOML counts as a metrics pipeline.
 pub(super) fn flow(file: &str, source: &str) -> Result<Flow, ConfigError> {
-    let source = source.strip_prefix('\u{feff}').unwrap_or(source);
-    let Ok(document) = DeTable::parse(source) else { return Ok(Flow::Metrics) };
+    let Some((source, document)) = sections(source) else { return Ok(Flow::Metrics) };
     for (key, what, help) in OF_OTHER_COMMANDS {
         if document.get_ref().contains_key(key) {
             let explained =

@@ -4,6 +4,13 @@ use super::{REDACTED, redact, redact_arguments};
 
 const CANARY: &str = "h7Ntr2xx";
 
+/// Nothing of the secret is left of `line`, alone and as what `shell` is given.
+fn assert_hidden(shell: &str, line: &str) {
+    for shown in [redact(line).into_owned(), redact_arguments([shell, "-c", line])] {
+        assert!(!shown.contains(CANARY) && shown.contains(REDACTED), "{line} → {shown}");
+    }
+}
+
 /// Command lines, with `|` between arguments.
 const SECRETS: &[&str] = &[
     "htpasswd|-b|/etc/users|ann|h7Ntr2xx",
@@ -337,9 +344,7 @@ fn what_is_printed_into_a_program_that_reads_a_password_is_taken_out() {
         "pwsh -c \"'h7Ntr2xx' | ConvertTo-SecureString -AsPlainText\"",
         "Write-Output h7Ntr2xx | ConvertTo-SecureString",
     ] {
-        for shown in [redact(line).into_owned(), redact_arguments(["sh", "-c", line])] {
-            assert!(!shown.contains(CANARY) && shown.contains(REDACTED), "{line} → {shown}");
-        }
+        assert_hidden("sh", line);
     }
     let shown = redact("echo a b | chpasswd; echo c | grep c | sudo -S x");
     assert_eq!(shown, "echo [redacted] | chpasswd; echo [redacted] | sudo -S x");
@@ -409,9 +414,7 @@ fn what_a_shell_gives_to_a_program_as_its_input_is_taken_out() {
         "cat <<< 'h7Ntr2xx and no end",
         "cat <<< a; kinit ann <<< h7Ntr2xx",
     ] {
-        for shown in [redact(line).into_owned(), redact_arguments(["bash", "-c", line])] {
-            assert!(!shown.contains(CANARY) && shown.contains(REDACTED), "{line} → {shown}");
-        }
+        assert_hidden("bash", line);
     }
     assert_eq!(redact("sudo -S ls <<< 'x y' && ls -l"), "sudo -S ls <<< [redacted] && ls -l");
     for line in ["<<<<<<< HEAD", "cat < x", "cat << EOF", "cat <<<", "cat <<< ; ls"] {

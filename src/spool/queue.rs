@@ -195,8 +195,8 @@ impl<S: Storage> Spool<S> {
         if let Some(frame) = self.frames.get(entry.seq) {
             return Some(frame.clone());
         }
-        let acked = scan::body(self.file.storage()?, entry);
-        let bytes = acked.unwrap_or_else(|error: io::Error| {
+        let body = scan::body(self.file.storage()?, entry);
+        let bytes = body.unwrap_or_else(|error: io::Error| {
             tracing::warn!(seq = entry.seq, %error, "an item of the spool cannot be read");
             None
         })?;

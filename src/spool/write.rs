@@ -235,13 +235,13 @@ impl Content<'_> {
             if entry.record() > self.longest {
                 continue;
             }
-            let acked;
+            let stored;
             let body: &[u8] = match self.frames.get(entry.seq) {
                 Some(frame) => &frame.bytes,
                 None => match scan::body(storage, entry) {
                     Ok(Some(body)) => {
-                        acked = body;
-                        &acked
+                        stored = body;
+                        &stored
                     }
                     Ok(None) => {
                         made.damaged.push(entry.seq);

@@ -6,7 +6,7 @@
 
 use tokio::time::Instant;
 
-use super::procfs::{BootTime, Reader};
+use super::procfs::{self, BootTime, Reader};
 use super::{Collector, CollectorContext, NoOptions, Registered, parse};
 use crate::model::{Group, Host, SystemMetrics};
 
@@ -51,10 +51,7 @@ impl Collector for HostCollector {
         // The order of machine-id(5) and of D-Bus before it.
         let machine_id = self.first(&["/etc/machine-id", "/var/lib/dbus/machine-id"], machine_id);
         let boot_id = self.first(&["/proc/sys/kernel/random/boot_id"], one_word);
-        let cores = self
-            .first(&["/sys/devices/system/cpu/online"], parse::count_listed)
-            .or_else(|| std::thread::available_parallelism().ok().map(usize::from))
-            .unwrap_or(1);
+        let cores = self.file.processors(procfs::ONLINE);
         let host = Host {
             hostname: parse::lossy(uname.nodename().to_bytes()),
             os: release.pretty_name.unwrap_or_else(|| parse::lossy(uname.sysname().to_bytes())),

@@ -312,7 +312,9 @@ impl Collector for ProcessesCollector {
             if interval < INTERVAL_MIN {
                 return; // keep the older reading, so that the next one has an interval
             }
-            let processors = *self.processors.get_or_insert_with(|| processors(&mut self.file));
+            // All of them, also where the agent may use fewer.
+            let possible = || self.file.processors(procfs::POSSIBLE) as u64;
+            let processors = *self.processors.get_or_insert_with(possible);
             let most = bound(ticks_per_second.saturating_mul(processors), interval, SLACK);
             for row in &mut self.rows {
                 row.spent = before.spent(&row.seen, most);
@@ -407,14 +409,6 @@ fn ticks(time: Duration, per_second: u64) -> u64 {
     (time.as_secs_f64() * per_second as f64) as u64
 }
 
-/// How many processors the machine can have while this kernel runs (`Documentation/admin-guide/cputopology.rst`): a
-/// process may use all of them, also where the agent may not.
-fn processors(file: &mut Reader) -> u64 {
-    let text = file.read("/sys/devices/system/cpu/possible").ok();
-    let possible = text.and_then(parse::count_listed);
-    possible.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1) as u64
-}
-
 /// Keeps the most important rows, in their order.
 fn keep(rows: &mut Vec<Row>, options: &ProcessesOptions) {
     let order = |a: &Row, b: &Row| rank(a, b, options.by);
@@ -483,11 +477,12 @@ mod tests {
         one.set((0..CpuSet::MAX_CPU).find(|at| mine.is_set(*at)).unwrap());
         let on_one = std::thread::spawn(move || {
             sched_setaffinity(None, &one).unwrap();
-            (std::thread::available_parallelism().unwrap().get(), processors(&mut Reader::default()))
+            let usable = std::thread::available_parallelism().unwrap().get();
+            (usable, Reader::default().processors(procfs::POSSIBLE))
         });
         let (usable, possible) = on_one.join().unwrap();
         assert_eq!(usable, 1);
-        assert!(possible >= u64::from(mine.count()), "{possible}");
+        assert!(possible >= mine.count() as usize, "{possible}");
     }
 
     #[test]

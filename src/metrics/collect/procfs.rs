@@ -1,5 +1,5 @@
-//! The kernel's files and clocks: reading into one reused buffer, and when the machine booted.
-//! Does not parse.
+//! The kernel's files and clocks: reading into one reused buffer, when the machine booted, how many processors it has.
+//! Texts are parsed by `parse`.
 
 use std::fmt::Write as _;
 use std::io;
@@ -17,6 +17,11 @@ use super::parse;
 const FILE_MAX: usize = 32 * 1024 * 1024;
 /// A buffer that one odd reading has blown up is given back when it is larger than this.
 const KEPT: usize = 256 * 1024;
+
+/// The list of the processors that run now, and of those that the machine can have while this kernel runs
+/// (`Documentation/admin-guide/cputopology.rst`).
+pub(super) const ONLINE: &str = "/sys/devices/system/cpu/online";
+pub(super) const POSSIBLE: &str = "/sys/devices/system/cpu/possible";
 
 /// Reads whole files into one buffer, which is kept from file to file.
 #[derive(Debug, Default)]
@@ -56,6 +61,12 @@ impl Reader {
         self.buffer.resize(max, 0);
         let read = retry(|| rustix::io::read(&file, self.buffer.as_mut_slice()))?;
         Ok(&self.buffer[..read.min(max)])
+    }
+
+    /// How many processors are in `list`; as many as this process may use where it cannot be read.
+    pub(super) fn processors(&mut self, list: &str) -> usize {
+        let listed = self.read(list).ok().and_then(parse::count_listed);
+        listed.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1)
     }
 
     fn open(&mut self, dir: BorrowedFd<'_>, path: impl Arg) -> io::Result<OwnedFd> {
